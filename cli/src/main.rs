@@ -1,0 +1,49 @@
+//! The one binary `llm-proxy`: parses the command line, runs the command, turns its end into an exit code.
+
+mod args;
+mod console;
+mod data_dir;
+mod exit;
+mod logging;
+mod standalone;
+mod status;
+
+use std::process::ExitCode;
+
+use args::{Cli, Command};
+use clap::Parser;
+use exit::{Failure, Outcome};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match run(cli.command) {
+        Ok(outcome) => outcome.into(),
+        Err(failure) => {
+            console::complain(&failure.report());
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<Outcome, Failure> {
+    match command {
+        Command::Standalone(args) => standalone::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),
+    }
+}
+
+/// Help and version are answers; anything else that stops the parser is wrong usage, which is 1 here and not clap's 2.
+fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        console::complain(&error.render().to_string());
+        return ExitCode::from(1);
+    }
+    match console::print(&error.render().to_string()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.exit_code(),
+    }
+}

@@ -1,0 +1,41 @@
+//! Floor 0: the three custom resources of group `llm-proxy.dev`, with their rules, conditions, reasons, events and names.
+//! It refuses to know the database, HTTP, files and the API server: everything here is a value or a pure function over values.
+//! Rules stand twice, as CEL in the schema and as Rust; the accept/reject table under `table/` holds the two together.
+
+mod base_url;
+mod closed_set;
+pub mod conditions;
+pub mod duration;
+pub mod events;
+mod kind;
+// `KubeSchema` repeats each struct, with its `pub`, inside a function.
+#[expect(unreachable_pub, reason = "derived code")]
+mod llmproject;
+pub mod names;
+#[expect(unreachable_pub, reason = "derived code")]
+mod proxyconfig;
+mod reasons;
+mod schema;
+mod strict;
+mod validate;
+#[expect(unreachable_pub, reason = "derived code")]
+mod witheringtoken;
+
+pub use kind::{Kind, UnknownKind};
+pub use llmproject::{
+    DEFAULT_CREDENTIAL_KEY, LlmProject, LlmProjectSpec, LlmProjectStatus, ProjectProvider, ProjectState, ProviderCredentials, ProxyRef, SecretKeyRef,
+};
+pub use proxyconfig::{Database, Engine, Provider, ProviderApi, ProviderAuth, ProxyConfig, ProxyConfigSpec, ProxyConfigStatus, Sqlite};
+pub use reasons::Reason;
+pub use strict::{UnknownField, unknown_fields};
+pub use validate::{Mode, Validate, Violation, object_meta};
+pub use witheringtoken::{
+    DEFAULT_TTL, MAX_TTL, MIN_TTL, PreviousRevision, ProjectRef, TokenSecret, TokenState, WitheringToken, WitheringTokenSpec, WitheringTokenStatus,
+};
+
+/// The API group of all three kinds.
+pub const GROUP: &str = "llm-proxy.dev";
+/// The one version that is served and stored.
+pub const VERSION: &str = "v1alpha1";
+/// `apiVersion` as it stands in a manifest.
+pub const API_VERSION: &str = "llm-proxy.dev/v1alpha1";

@@ -1,0 +1,201 @@
+//! LLMProject: a team's share of a fleet, with the Secrets that hold its provider credentials.
+//! It refuses to know what those Secrets hold and whether the fleet exists.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::names;
+use crate::schema::{self, CelRule, LABEL_PATTERN, MAX_LABEL, MAX_SAFE_INTEGER, MAX_SUBDOMAIN, SECRET_KEY_PATTERN, SUBDOMAIN_PATTERN};
+use crate::validate::{Mode, Validate, Violation, check};
+
+/// The key read from a credential's Secret if the spec names none.
+pub const DEFAULT_CREDENTIAL_KEY: &str = "api-key";
+
+/// The bound of the list in the schema; what works is [`ONE_PROVIDER`], as a rule whose message can say so.
+const MAX_PROVIDERS: usize = 16;
+
+const SAME_PROXY: CelRule = CelRule {
+    cel: "self.name == oldSelf.name",
+    message: "cannot be changed, because tokens and usage stay with their fleet; create a new LLMProject that names the other ProxyConfig",
+    field_path: Some(".name"),
+};
+
+const ONE_PROVIDER: CelRule = CelRule {
+    cel: "size(self) == 1",
+    message: "must hold exactly one provider: that is what works until routes exist; create one LLMProject per provider",
+    field_path: None,
+};
+
+/// A team's project on a fleet: which provider it uses, with which credentials, and whether it is switched on.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "llm-proxy.dev",
+    version = "v1alpha1",
+    kind = "LLMProject",
+    root = "LlmProject",
+    plural = "llmprojects",
+    shortname = "llmproj",
+    category = "llm-proxy",
+    namespaced,
+    status = "LlmProjectStatus",
+    derive = "PartialEq",
+    doc = "An LLMProject is a team's share of a ProxyConfig: the provider that it uses and the Secret that holds its credential. WitheringTokens belong to a project.",
+    label("app.kubernetes.io/part-of", "llm-proxy"),
+    selectable = ".spec.proxyRef.name",
+    selectable = ".spec.state",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether the project takes requests."
+    ),
+    printcolumn(name = "State", type_ = "string", json_path = ".spec.state", description = "Active or Inactive."),
+    printcolumn(name = "Proxy", type_ = "string", json_path = ".spec.proxyRef.name", description = "The ProxyConfig."),
+    printcolumn(
+        name = "Provider",
+        type_ = "string",
+        json_path = ".spec.providers[0].name",
+        description = "The provider that it uses.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why it is ready or not.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp",
+        description = "Time since creation."
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::tidy)]
+pub struct LlmProjectSpec {
+    /// The ProxyConfig, in the same namespace, that serves this project. It cannot be changed.
+    #[x_kube(validation = SAME_PROXY)]
+    pub proxy_ref: ProxyRef,
+
+    /// The provider that this project uses, out of those of the ProxyConfig. Exactly one, until routes exist.
+    #[schemars(length(max = MAX_PROVIDERS))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]), validation = ONE_PROVIDER)]
+    pub providers: Vec<ProjectProvider>,
+
+    /// Active: tokens of this project are served. Inactive: every request is refused with project_inactive, and nothing is deleted.
+    #[serde(default, deserialize_with = "schema::null_as_default")]
+    pub state: ProjectState,
+}
+
+/// A reference to a ProxyConfig.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(transform = schema::tidy)]
+pub struct ProxyRef {
+    /// The ProxyConfig's name.
+    #[schemars(length(min = 1, max = MAX_SUBDOMAIN), regex(pattern = SUBDOMAIN_PATTERN))]
+    pub name: String,
+}
+
+/// A provider as a project uses it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(transform = schema::tidy)]
+pub struct ProjectProvider {
+    /// The provider's name in the ProxyConfig.
+    #[schemars(length(min = 1, max = MAX_LABEL), regex(pattern = LABEL_PATTERN))]
+    pub name: String,
+
+    /// Where the provider's key comes from. Needed unless the provider has api Echo or auth None.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<ProviderCredentials>,
+}
+
+/// Where a provider's key comes from.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::tidy)]
+pub struct ProviderCredentials {
+    /// The Secret, in the same namespace, that holds the key. It is read again whenever it changes.
+    pub secret_ref: SecretKeyRef,
+}
+
+/// One value of a Secret.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[schemars(transform = schema::tidy)]
+pub struct SecretKeyRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = MAX_SUBDOMAIN), regex(pattern = SUBDOMAIN_PATTERN))]
+    pub name: String,
+
+    /// The key inside the Secret; api-key if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_SUBDOMAIN), regex(pattern = SECRET_KEY_PATTERN))]
+    pub key: Option<String>,
+}
+
+/// Whether a project takes requests.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ProjectState {
+    /// It does.
+    #[default]
+    Active,
+    /// Every request is refused; nothing is deleted.
+    Inactive,
+}
+
+impl SecretKeyRef {
+    /// The key to read, with the default filled in.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or(DEFAULT_CREDENTIAL_KEY)
+    }
+}
+
+/// What was observed of a project.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::tidy)]
+pub struct LlmProjectStatus {
+    /// metadata.generation of the spec that this status speaks about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub observed_generation: Option<i64>,
+
+    /// Accepted, ResolvedRefs, Programmed, Active and Ready, each with its reason and what to do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::conditions")]
+    pub conditions: Vec<Condition>,
+}
+
+impl Validate for LlmProjectSpec {
+    fn validate(&self, _mode: Mode) -> Vec<Violation> {
+        let mut found = Vec::new();
+        check(&mut found, "spec.proxyRef.name", names::dns_subdomain(&self.proxy_ref.name));
+        if self.providers.len() != 1 {
+            found.push(Violation::new("spec.providers", ONE_PROVIDER.message));
+        }
+        for (index, provider) in self.providers.iter().enumerate() {
+            let path = format!("spec.providers[{index}]");
+            check(&mut found, format!("{path}.name"), names::dns_label(&provider.name));
+            if let Some(secret) = provider.credentials.as_ref().map(|credentials| &credentials.secret_ref) {
+                check(
+                    &mut found,
+                    format!("{path}.credentials.secretRef.name"),
+                    names::dns_subdomain(&secret.name),
+                );
+                check(&mut found, format!("{path}.credentials.secretRef.key"), names::secret_key(secret.key()));
+            }
+        }
+        found
+    }
+
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        if self.proxy_ref == old.proxy_ref {
+            Vec::new()
+        } else {
+            vec![Violation::new("spec.proxyRef.name", SAME_PROXY.message)]
+        }
+    }
+}

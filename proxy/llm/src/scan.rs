@@ -1,0 +1,270 @@
+//! A cursor over JSON text that finds where members, strings and values begin and end.
+//! It builds no values, and refuses to judge them: numbers, literals and escapes are only read where somebody asks for them.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::str::CharIndices;
+
+use memchr::memchr2;
+
+/// The deepest nesting that is accepted; the outermost object is level 1.
+pub(crate) const MAX_DEPTH: u32 = 128;
+
+/// Why the text cannot be walked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Not JSON, from this byte on.
+    Syntax(usize),
+    /// Nested deeper than [`MAX_DEPTH`].
+    TooDeep,
+}
+
+/// A position in JSON text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// At the beginning of the text.
+    pub(crate) fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// The byte offset.
+    pub(crate) fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// The part of the text that a range of offsets names.
+    pub(crate) fn slice(&self, range: &Range<usize>) -> &'a str {
+        self.text.get(range.clone()).unwrap_or_default()
+    }
+
+    /// The next byte that is not white space; the cursor stands on it.
+    pub(crate) fn next_token(&mut self) -> Option<u8> {
+        let bytes = self.text.as_bytes();
+        while let Some(byte) = bytes.get(self.at) {
+            match byte {
+                b' ' | b'\t' | b'\n' | b'\r' => self.at += 1,
+                token => return Some(*token),
+            }
+        }
+        None
+    }
+
+    /// Steps over one byte.
+    pub(crate) fn step(&mut self) {
+        self.at += 1;
+    }
+
+    /// A syntax fault at the present position.
+    pub(crate) fn fault(&self) -> Fault {
+        Fault::Syntax(self.at)
+    }
+
+    /// Steps into an object and calls `member` for each of its members with the raw key and the cursor on the first byte of the value;
+    /// `member` must step over the value. The cursor ends behind the closing brace.
+    pub(crate) fn object<E: From<Fault>>(&mut self, mut member: impl FnMut(&mut Self, Key<'a>) -> Result<(), E>) -> Result<(), E> {
+        if self.next_token() != Some(b'{') {
+            return Err(self.fault().into());
+        }
+        self.step();
+        if self.next_token() == Some(b'}') {
+            self.step();
+            return Ok(());
+        }
+        loop {
+            if self.next_token() != Some(b'"') {
+                return Err(self.fault().into());
+            }
+            let start = self.at + 1;
+            let key = self.string()?;
+            let key = Key { raw: self.slice(&key), start };
+            if self.next_token() != Some(b':') {
+                return Err(self.fault().into());
+            }
+            self.step();
+            self.next_token();
+            member(self, key)?;
+            match self.next_token() {
+                Some(b',') => self.step(),
+                Some(b'}') => {
+                    self.step();
+                    return Ok(());
+                }
+                _ => return Err(self.fault().into()),
+            }
+        }
+    }
+
+    /// Steps over the value that begins here, at nesting level `depth` of the object around it, and returns where it lies.
+    pub(crate) fn value(&mut self, depth: u32) -> Result<Range<usize>, Fault> {
+        let start = self.at;
+        match self.text.as_bytes().get(self.at).map(|byte| class(*byte)) {
+            Some(Class::Quote) => {
+                self.string()?;
+            }
+            Some(Class::Open) => self.container(depth)?,
+            Some(Class::Scalar) => {
+                let rest = self.text.as_bytes().get(start..).unwrap_or_default();
+                self.at += rest.iter().position(|byte| class(*byte) != Class::Scalar).unwrap_or(rest.len());
+            }
+            _ => return Err(self.fault()),
+        }
+        Ok(start..self.at)
+    }
+
+    /// Steps over the string whose opening quote is here and returns where its content lies.
+    fn string(&mut self) -> Result<Range<usize>, Fault> {
+        let bytes = self.text.as_bytes();
+        let start = self.at + 1;
+        let mut at = start;
+        loop {
+            let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
+                return Err(Fault::Syntax(bytes.len()));
+            };
+            at += found;
+            if bytes.get(at) == Some(&b'"') {
+                self.at = at + 1;
+                return Ok(start..at);
+            }
+            at += 2;
+        }
+    }
+
+    /// Steps over an object or array: brackets and strings must be balanced, the rest is only looked over.
+    fn container(&mut self, depth: u32) -> Result<(), Fault> {
+        let bytes = self.text.as_bytes();
+        let mut objects: u128 = 0; // one bit per open bracket, the innermost lowest: whether it is a brace
+        let mut open: u32 = 0;
+        loop {
+            let Some(byte) = bytes.get(self.at) else {
+                return Err(self.fault());
+            };
+            match class(*byte) {
+                Class::Scalar | Class::Separator => self.at += 1,
+                Class::Quote => {
+                    self.string()?;
+                }
+                Class::Open => {
+                    if depth + open >= MAX_DEPTH {
+                        return Err(Fault::TooDeep);
+                    }
+                    objects = objects << 1 | u128::from(*byte == b'{');
+                    open += 1;
+                    self.at += 1;
+                }
+                Class::Close => {
+                    if (objects & 1 == 1) != (*byte == b'}') {
+                        return Err(self.fault());
+                    }
+                    objects >>= 1;
+                    open -= 1;
+                    self.at += 1;
+                    if open == 0 {
+                        return Ok(());
+                    }
+                }
+                Class::Alien => return Err(self.fault()),
+            }
+        }
+    }
+}
+
+/// A member's name as it stands in the text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Key<'a> {
+    raw: &'a str,
+    start: usize,
+}
+
+impl<'a> Key<'a> {
+    /// The name itself.
+    pub(crate) fn name(self) -> Result<Cow<'a, str>, Fault> {
+        unescape(self.raw, self.start)
+    }
+}
+
+/// The content of a string whose raw text begins at offset `start`. Refused: what RFC 8259 §7 does not allow (bare control characters, unknown escapes), and
+/// surrogates without their other half, which no two parsers read alike.
+pub(crate) fn unescape(raw: &str, start: usize) -> Result<Cow<'_, str>, Fault> {
+    let Some(first) = raw.bytes().position(|byte| byte == b'\\' || byte < 0x20) else {
+        return Ok(Cow::Borrowed(raw));
+    };
+    let mut out = String::with_capacity(raw.len());
+    out.push_str(raw.get(..first).unwrap_or_default());
+    let mut chars = raw.get(first..).unwrap_or_default().char_indices();
+    while let Some((at, plain)) = chars.next() {
+        let fault = Fault::Syntax(start + first + at);
+        if plain < ' ' {
+            return Err(fault);
+        }
+        if plain != '\\' {
+            out.push(plain);
+            continue;
+        }
+        out.push(match chars.next().map(|(_, escaped)| escaped) {
+            Some('u') => match code_unit(&mut chars).ok_or(fault)? {
+                high @ 0xd800..=0xdbff => {
+                    let mut next = || chars.next().map(|next| next.1);
+                    if (next(), next()) != (Some('\\'), Some('u')) {
+                        return Err(fault);
+                    }
+                    let low = code_unit(&mut chars).filter(|low| (0xdc00..=0xdfff).contains(low)).ok_or(fault)?;
+                    char::from_u32(0x1_0000 + ((high - 0xd800) << 10) + (low - 0xdc00)).ok_or(fault)?
+                }
+                unit => char::from_u32(unit).ok_or(fault)?,
+            },
+            Some('n') => '\n',
+            Some('t') => '\t',
+            Some('r') => '\r',
+            Some('b') => '\u{8}',
+            Some('f') => '\u{c}',
+            Some(itself @ ('"' | '\\' | '/')) => itself,
+            _ => return Err(fault),
+        });
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// The four hexadecimal digits of a `\u` escape.
+fn code_unit(chars: &mut CharIndices<'_>) -> Option<u32> {
+    (0..4).try_fold(0, |unit, _| Some(unit << 4 | chars.next()?.1.to_digit(16)?))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    /// What numbers and literals are made of.
+    Scalar,
+    /// White space, comma, colon.
+    Separator,
+    Quote,
+    Open,
+    Close,
+    /// Never seen in JSON outside of strings.
+    Alien,
+}
+
+fn class(byte: u8) -> Class {
+    static CLASSES: [Class; 256] = classes();
+    CLASSES[usize::from(byte)]
+}
+
+const fn classes() -> [Class; 256] {
+    let mut classes = [Class::Alien; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'+' | b'-' | b'.' => Class::Scalar,
+            b' ' | b'\t' | b'\n' | b'\r' | b',' | b':' => Class::Separator,
+            b'"' => Class::Quote,
+            b'{' | b'[' => Class::Open,
+            b'}' | b']' => Class::Close,
+            _ => Class::Alien,
+        };
+        byte += 1;
+    }
+    classes
+}

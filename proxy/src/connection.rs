@@ -1,0 +1,150 @@
+//! Accepting connections and serving HTTP/1.1 on them, through to the drain.
+
+use std::cell::Cell;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::data_thread::DataThread;
+use crate::drain::Phase;
+use crate::forward;
+
+/// During a drain a connection must have been silent this long before it is closed: a request may be on its way.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+const DRAIN_POLL: Duration = Duration::from_millis(50);
+/// After a failed accept (out of descriptors) the next try waits, instead of spinning.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// One client connection's state, shared by its requests.
+pub(crate) struct Connection {
+    peer: SocketAddr,
+    running: Cell<u32>,
+    last_used: Cell<Instant>,
+}
+
+/// Held by a request until its reply has ended.
+pub(crate) struct Running(Rc<Connection>);
+
+impl Running {
+    pub(crate) fn new(connection: &Rc<Connection>) -> Self {
+        connection.running.set(connection.running.get() + 1);
+        Self(Rc::clone(connection))
+    }
+}
+
+impl Running {
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.0.peer
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get().saturating_sub(1));
+        self.0.last_used.set(Instant::now());
+    }
+}
+
+/// Accepts until the drain closes the listener, then waits for the last connection.
+pub(crate) async fn accept(thread: &Rc<DataThread>, listener: TcpListener, phase: watch::Receiver<Phase>) {
+    let mut moves = phase.clone();
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => spawn(&mut connections, thread, stream, peer, &phase),
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            // A sender that is gone means that the process is ending.
+            () = reached(&mut moves, Phase::Closing) => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+    // Closing a listener resets what still waits in its queue: take it first.
+    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        spawn(&mut connections, thread, stream, peer, &phase);
+    }
+    drop(listener);
+    let aborting = async {
+        reached(&mut moves, Phase::Aborting).await;
+        thread.aborted.set(true);
+        thread.abort.notify_waiters();
+        // Streams have now been told; what cannot be told (no byte sent yet) is cut.
+        tokio::time::sleep(DRAIN_IDLE).await;
+    };
+    tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => {}
+        () = aborting => connections.abort_all(),
+    }
+}
+
+fn spawn(connections: &mut JoinSet<()>, thread: &Rc<DataThread>, stream: TcpStream, peer: SocketAddr, phase: &watch::Receiver<Phase>) {
+    connections.spawn_local(serve(Rc::clone(thread), stream, peer, phase.clone()));
+}
+
+async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut phase: watch::Receiver<Phase>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, %peer, "the connection closed before it was served");
+        return;
+    }
+    thread.counters.connections.fetch_add(1, Ordering::Relaxed);
+    let limits = &thread.shared.settings.limits;
+    let connection = Rc::new(Connection {
+        peer,
+        running: Cell::new(0),
+        last_used: Cell::new(Instant::now()),
+    });
+    let service = service_fn(|request| {
+        let (thread, connection) = (Rc::clone(&thread), Rc::clone(&connection));
+        async move { Ok::<_, Infallible>(forward::serve(&thread, &connection, request).await) }
+    });
+    let mut http = pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head_deadline)
+            .max_header_size(limits.max_head_bytes)
+            .max_headers(256)
+            .half_close(false)
+            // One write for head and a small body costs less than gathering them.
+            .writev(false)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let served = tokio::select! {
+        served = http.as_mut() => served,
+        () = idle_in_drain(&connection, &mut phase) => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
+    };
+    if let Err(error) = served {
+        // A peer that leaves, times out or does not speak HTTP: its affair.
+        tracing::debug!(%error, %peer, "a client connection ended");
+    }
+    thread.counters.connections.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Completes when the process no longer accepts and this connection has nothing to do.
+async fn idle_in_drain(connection: &Connection, phase: &mut watch::Receiver<Phase>) {
+    reached(phase, Phase::Closing).await;
+    while connection.running.get() > 0 || connection.last_used.get().elapsed() < DRAIN_IDLE {
+        tokio::time::sleep(DRAIN_POLL).await;
+    }
+}
+
+/// Completes when the process has reached `phase`, or its composition root is gone.
+async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
+    let _ = phases.wait_for(|p| *p >= phase).await;
+}

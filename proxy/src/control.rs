@@ -1,0 +1,9 @@
+//! The control side: everything that talks to the database, on the control runtime, away from the data threads.
+
+mod follower;
+mod settler;
+mod usage;
+
+pub(crate) use follower::{Follower, FollowerInbox};
+pub(crate) use settler::{Settler, SettlerInbox};
+pub(crate) use usage::flush as flush_usage;

@@ -1,0 +1,293 @@
+//! Follows the change feed and loads grants. Both happen in this one task, so that a grant read before a change can never be put in after it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use store::{Change, FeedVersion, Fleet, GrantRecord, HolderId, ProjectState, StoreError, Subject, TokenDigest, TokenState};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::settler::Blocks;
+use crate::grant::{Grant, Standing};
+use crate::shared::{LoadRequest, Loaded, Recall, Shared};
+use crate::upstream::Upstream;
+
+/// Polling the head row is the truth; wake-ups only hasten it.
+const POLL_EVERY: Duration = Duration::from_secs(1);
+/// An unchanged acknowledgement is repeated this often.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// Changes remembered for loads that are under way.
+const REMEMBERED: usize = 4_096;
+/// Look-ups under way at once; more wait their turn.
+const LOADS_AT_ONCE: usize = 8;
+
+/// What the follower listens to.
+pub(crate) struct FollowerInbox {
+    pub(crate) loads: mpsc::Receiver<LoadRequest>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// The task's state.
+pub(crate) struct Follower {
+    fleet: Fleet,
+    holder: HolderId,
+    shared: Arc<Shared>,
+    blocks: Blocks,
+    recalls: mpsc::Sender<Recall>,
+    fences: Vec<mpsc::UnboundedSender<oneshot::Sender<()>>>,
+    applied: FeedVersion,
+    /// The last changes that were applied, and the version before the oldest of them.
+    remembered: VecDeque<Change>,
+    forgotten_up_to: FeedVersion,
+    loading: HashMap<TokenDigest, Vec<oneshot::Sender<Loaded>>>,
+    queued: VecDeque<TokenDigest>,
+    heartbeat: Option<(FeedVersion, Instant)>,
+}
+
+type LoadResult = (TokenDigest, Result<Option<GrantRecord>, StoreError>);
+
+impl Follower {
+    pub(crate) fn new(
+        fleet: Fleet,
+        holder: HolderId,
+        shared: Arc<Shared>,
+        recalls: mpsc::Sender<Recall>,
+        fences: Vec<mpsc::UnboundedSender<oneshot::Sender<()>>>,
+    ) -> Self {
+        Self {
+            fleet,
+            holder,
+            shared,
+            blocks: Blocks::default(),
+            recalls,
+            fences,
+            applied: FeedVersion::default(),
+            remembered: VecDeque::new(),
+            forgotten_up_to: FeedVersion::default(),
+            loading: HashMap::new(),
+            queued: VecDeque::new(),
+            heartbeat: None,
+        }
+    }
+
+    /// The first contact: without it nothing is served.
+    pub(crate) async fn sync(&mut self) -> Result<(), StoreError> {
+        let sent = self.shared.clock.mono_ms();
+        let head = self.fleet.feed_head().await?;
+        self.shared.clock.contact(sent, head.now);
+        self.applied = head.version;
+        self.forgotten_up_to = head.version;
+        self.acknowledge().await;
+        self.shared.synced.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Runs until `stop`; then takes this process off the list of replicas.
+    pub(crate) async fn run(mut self, mut inbox: FollowerInbox) {
+        let mut wakeups = self.fleet.feed_wakeups();
+        let mut poll = tokio::time::interval(POLL_EVERY);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut running: JoinSet<LoadResult> = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut inbox.stop) => break,
+                Ok(()) = wakeups.changed() => self.follow().await,
+                _ = poll.tick() => self.follow().await,
+                Some(loaded) = running.join_next(), if !running.is_empty() => {
+                    if let Ok((digest, result)) = loaded {
+                        self.loaded(digest, result);
+                    }
+                    self.start_queued(&mut running);
+                }
+                request = inbox.loads.recv() => match request {
+                    Some(LoadRequest { digest, reply }) => {
+                        let waiting = self.loading.entry(digest).or_default();
+                        waiting.push(reply);
+                        if waiting.len() == 1 {
+                            self.queued.push_back(digest);
+                        }
+                        self.start_queued(&mut running);
+                    }
+                    None => break,
+                },
+            }
+        }
+        if let Err(error) = self.fleet.remove_replica(self.holder).await {
+            tracing::warn!(%error, "this replica could not sign off; it counts until its heartbeat is stale");
+        }
+    }
+
+    fn start_queued(&mut self, running: &mut JoinSet<LoadResult>) {
+        while running.len() < LOADS_AT_ONCE
+            && let Some(digest) = self.queued.pop_front()
+        {
+            let fleet = self.fleet.clone();
+            running.spawn(async move {
+                let result = fleet.load_grant(&digest).await;
+                (digest, result)
+            });
+        }
+    }
+
+    /// Puts a loaded grant in, unless a change to it was applied since its row was read.
+    fn loaded(&mut self, digest: TokenDigest, result: Result<Option<GrantRecord>, StoreError>) {
+        let loaded = match result {
+            Ok(Some(record)) if self.is_outdated(&record) => {
+                self.queued.push_back(digest);
+                return;
+            }
+            Ok(Some(record)) => {
+                let grant = Arc::new(self.grant(record));
+                self.shared.grants.insert(&digest, Arc::clone(&grant));
+                Loaded::Found(grant)
+            }
+            Ok(None) => Loaded::NotFound,
+            Err(error) => {
+                tracing::warn!(%error, "a token cannot be looked up");
+                Loaded::Unavailable
+            }
+        };
+        for reply in self.loading.remove(&digest).unwrap_or_default() {
+            // A request that has gone needs no answer.
+            let _ = reply.send(loaded.clone());
+        }
+    }
+
+    fn is_outdated(&self, record: &GrantRecord) -> bool {
+        let touches = |subject: &Subject| match subject {
+            Subject::Fleet => true,
+            Subject::Project(id) => *id == record.project,
+            Subject::Token(id) => *id == record.token,
+        };
+        record.as_of < self.forgotten_up_to || self.remembered.iter().any(|c| c.version > record.as_of && touches(&c.subject))
+    }
+
+    fn grant(&self, record: GrantRecord) -> Grant {
+        let standing = match (record.token_state, record.project_state) {
+            _ if record.revision_ended => Standing::Inactive,
+            (TokenState::Revoked | TokenState::Suspended, _) => Standing::Inactive,
+            (TokenState::Active, ProjectState::Inactive | ProjectState::Deleted) => Standing::ProjectInactive,
+            (TokenState::Active, ProjectState::Active) => Standing::Live,
+        };
+        let upstream = record.provider.and_then(|p| Upstream::from_record(p, &self.shared.egress)).map(Arc::new);
+        let requests = record.requests.map(|quota| self.blocks.open(quota, record.token));
+        Grant::new(
+            (record.token, record.token_name),
+            (record.project, record.project_name),
+            standing,
+            record.ends_at,
+            upstream,
+            requests,
+        )
+    }
+
+    /// Reads the head; applies what has changed; acknowledges.
+    async fn follow(&mut self) {
+        let sent = self.shared.clock.mono_ms();
+        let head = match self.fleet.feed_head().await {
+            Ok(head) => head,
+            Err(error) => {
+                tracing::warn!(%error, stale_after_ms = self.shared.clock.stale_after_ms(), "the change feed cannot be read");
+                return;
+            }
+        };
+        if head.version != self.applied {
+            match self.fleet.changes_after(self.applied).await {
+                Ok(Some(changes)) => self.apply(changes, head.version).await,
+                // A gap, or a database restored from a backup: nothing derived from it can be trusted.
+                Ok(None) => {
+                    self.apply(
+                        vec![Change {
+                            version: head.version,
+                            subject: Subject::Fleet,
+                        }],
+                        head.version,
+                    )
+                    .await
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "changes cannot be read");
+                    return;
+                }
+            }
+        }
+        self.shared.clock.contact(sent, head.now);
+        self.acknowledge().await;
+    }
+
+    async fn apply(&mut self, mut changes: Vec<Change>, head: FeedVersion) {
+        if head < self.applied {
+            changes = vec![Change {
+                version: head,
+                subject: Subject::Fleet,
+            }];
+        }
+        let mut last = head;
+        for change in changes {
+            self.shared.grants.invalidate(&change.subject);
+            self.recall(&change.subject).await;
+            last = last.max(change.version);
+            if self.remembered.len() == REMEMBERED
+                && let Some(oldest) = self.remembered.pop_front()
+            {
+                self.forgotten_up_to = oldest.version;
+            }
+            self.remembered.push_back(change);
+        }
+        self.fence().await;
+        self.applied = last;
+    }
+
+    /// A changed token's blocks go back before the change is acknowledged.
+    async fn recall(&self, subject: &Subject) {
+        let token = match subject {
+            Subject::Token(token) => Some(*token),
+            Subject::Fleet => None,
+            Subject::Project(_) => return,
+        };
+        let (done, answer) = oneshot::channel();
+        if self.recalls.send(Recall { token, done }).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
+    /// Waits until every data thread has passed a point between two requests' dispatches.
+    async fn fence(&self) {
+        let mut passed = Vec::with_capacity(self.fences.len());
+        for fence in &self.fences {
+            let (done, answer) = oneshot::channel();
+            // A thread that has ended starts no more requests.
+            if fence.send(done).is_ok() {
+                passed.push(answer);
+            }
+        }
+        for answer in passed {
+            let _ = answer.await;
+        }
+    }
+
+    async fn acknowledge(&mut self) {
+        self.shared
+            .acked_version
+            .store(u64::try_from(self.applied.0).unwrap_or(0), Ordering::Relaxed);
+        let due = self
+            .heartbeat
+            .is_none_or(|(version, at)| version != self.applied || at.elapsed() >= HEARTBEAT_EVERY);
+        if due {
+            let stale_after = i64::try_from(self.shared.clock.stale_after_ms()).unwrap_or(i64::MAX);
+            match self.fleet.heartbeat(self.holder, self.applied, stale_after).await {
+                Ok(()) => self.heartbeat = Some((self.applied, Instant::now())),
+                Err(error) => tracing::warn!(%error, "the heartbeat cannot be written"),
+            }
+        }
+    }
+}
+
+/// Completes when the process is told to stop, or its composition root is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

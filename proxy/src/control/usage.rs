@@ -1,0 +1,81 @@
+//! Carries the threads' usage sums into the database. What cannot be written now is kept and written later; nothing is dropped.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::{Fleet, TokenId, UsageDelta};
+use tokio::sync::watch;
+
+use crate::shared::Shared;
+
+const FLUSH_EVERY: Duration = Duration::from_millis(400);
+
+/// Rows that could not be written yet, added up, so that a database that is away costs memory per row and not per flush.
+#[derive(Default)]
+struct Kept(BTreeMap<(i32, Option<TokenId>, String, String), UsageDelta>);
+
+impl Kept {
+    fn add(&mut self, delta: UsageDelta) {
+        let key = (delta.day, delta.token, delta.model.clone(), delta.provider.clone());
+        match self.0.get_mut(&key) {
+            None => drop(self.0.insert(key, delta)),
+            Some(row) => {
+                row.requests += delta.requests;
+                row.input_tokens += delta.input_tokens;
+                row.cached_tokens += delta.cached_tokens;
+                row.output_tokens += delta.output_tokens;
+                row.reasoning_tokens += delta.reasoning_tokens;
+                row.estimated += delta.estimated;
+                row.cost += delta.cost;
+            }
+        }
+    }
+}
+
+/// Runs until `done` says that no thread adds any more, then flushes for the last time.
+pub(crate) async fn flush(fleet: Fleet, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
+    let mut kept = Kept::default();
+    loop {
+        let last = tokio::select! {
+            () = tokio::time::sleep(FLUSH_EVERY) => false,
+            // A sender that is gone means the same.
+            _ = done.wait_for(|done| *done) => true,
+        };
+        for thread in &shared.threads {
+            thread.usage.collect().into_iter().for_each(|delta| kept.add(delta));
+        }
+        if !kept.0.is_empty() {
+            let rows: Vec<_> = kept.0.values().cloned().collect();
+            match fleet.add_usage(&rows).await {
+                Ok(()) => kept.0.clear(),
+                Err(error) => tracing::warn!(%error, rows = rows.len(), "usage cannot be written; it is kept"),
+            }
+        }
+        if last {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_one_row_adds_up() {
+        let (mut kept, token) = (Kept::default(), Some(TokenId::new()));
+        for _ in 0..3 {
+            kept.add(UsageDelta {
+                day: 1,
+                token,
+                model: "m".into(),
+                requests: 2,
+                input_tokens: 5,
+                ..UsageDelta::default()
+            });
+        }
+        let rows: Vec<_> = kept.0.into_values().collect();
+        assert_eq!((rows.len(), rows[0].requests, rows[0].input_tokens), (1, 6, 15));
+    }
+}

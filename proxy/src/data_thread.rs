@@ -1,0 +1,121 @@
+//! One data thread: a current_thread runtime, its listener, its connections, its upstream pool. A request never leaves it.
+
+use std::cell::Cell;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::connection;
+use crate::drain::Phase;
+use crate::metrics::ThreadCounters;
+use crate::operations::Operations;
+use crate::outcome::UsageSink;
+use crate::shared::{ControlHandle, Shared};
+use crate::upstream::Pool;
+
+/// What the requests of one thread share.
+pub(crate) struct DataThread {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) control: ControlHandle,
+    pub(crate) counters: Arc<ThreadCounters>,
+    pub(crate) usage: Arc<UsageSink>,
+    pub(crate) pool: Pool,
+    /// Fires when running replies must end.
+    pub(crate) abort: Arc<Notify>,
+    pub(crate) aborted: Cell<bool>,
+    pub(crate) operations: Operations,
+    ids: RequestIds,
+}
+
+/// What a thread is started with.
+pub(crate) struct Seed {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) control: ControlHandle,
+    pub(crate) control_runtime: Handle,
+    pub(crate) listener: TcpListener,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) fences: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    pub(crate) id_seed: u64,
+}
+
+/// Request ids: unique per process, unguessable enough to be told apart across processes, and made without a system call.
+struct RequestIds {
+    prefix: u64,
+    next: Cell<u64>,
+}
+
+impl DataThread {
+    /// A fresh request id: 32 hexadecimal digits.
+    pub(crate) fn request_id(&self) -> String {
+        let n = self.ids.next.get();
+        self.ids.next.set(n.wrapping_add(1));
+        // splitmix64's finalizer spreads the counter, so that ids do not look like a sequence.
+        let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.ids.prefix);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        format!("{:016x}{:016x}", self.ids.prefix, z ^ (z >> 31))
+    }
+}
+
+/// The thread's whole life. Returns when the drain has ended.
+pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let Seed {
+        index,
+        shared,
+        control,
+        control_runtime,
+        listener,
+        phase,
+        fences,
+        id_seed,
+    } = seed;
+    let share = &shared.threads[index];
+    let thread = Rc::new(DataThread {
+        control,
+        counters: Arc::clone(&share.counters),
+        usage: Arc::clone(&share.usage),
+        pool: Pool::new(shared.settings.limits.upstream_idle),
+        abort: Arc::new(Notify::new()),
+        aborted: Cell::new(false),
+        operations: Operations::new(control_runtime),
+        ids: RequestIds {
+            prefix: id_seed,
+            next: Cell::new(0),
+        },
+        shared: Arc::clone(&shared),
+    });
+    let local = LocalSet::new();
+    local.block_on(&runtime, async move {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let housekeeping = tokio::task::spawn_local(housekeeping(Rc::clone(&thread), fences));
+        connection::accept(&thread, listener, phase).await;
+        housekeeping.abort();
+        Ok(())
+    })
+}
+
+/// Answers the feed's fences and closes connections that providers will close soon.
+async fn housekeeping(thread: Rc<DataThread>, mut fences: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            fence = fences.recv() => match fence {
+                // Between its last check of a grant and its dispatch a request does not yield: whatever runs after this saw the change.
+                Some(fence) => drop(fence.send(())),
+                None => return,
+            },
+            _ = tick.tick() => {
+                thread.pool.reap();
+                thread.counters.idle_upstream.store(thread.pool.len() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+}

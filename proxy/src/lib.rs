@@ -1,0 +1,31 @@
+//! Floor 2, the data plane: the /v1 pipeline, quotas in memory, health and metrics. It follows the database's change feed
+//! and refuses to know Kubernetes, manifests and how projects and tokens come into the database.
+
+mod access;
+mod admit;
+mod block;
+mod body;
+mod clock;
+mod connection;
+mod control;
+mod cors;
+mod data_thread;
+mod drain;
+mod forward;
+mod grant;
+mod headers;
+mod inbound;
+mod listener;
+mod metrics;
+mod operations;
+mod outcome;
+mod refusal;
+mod reply;
+mod server;
+mod settings;
+mod shared;
+mod upstream;
+
+pub use drain::DrainReport;
+pub use server::{Proxy, StartError};
+pub use settings::{DrainSettings, EgressSettings, Limits, Settings};

@@ -1,0 +1,99 @@
+//! /health, /ready, /live and /metrics. They need no token, count as no request and are not logged.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode, request};
+use tokio::runtime::Handle;
+
+use crate::data_thread::DataThread;
+use crate::metrics;
+use crate::reply::ReplyBody;
+use crate::shared::Shared;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// The operational endpoints; what takes long is done on the control runtime, so that it never delays a stream.
+pub(crate) struct Operations {
+    control: Handle,
+}
+
+impl Operations {
+    pub(crate) fn new(control: Handle) -> Self {
+        Self { control }
+    }
+
+    /// The answer, if the path is one of ours.
+    pub(crate) async fn answer(&self, thread: &DataThread, head: &request::Parts) -> Option<Response<ReplyBody>> {
+        let shared = &thread.shared;
+        let path = head.uri.path();
+        if !matches!(path, "/health" | "/ready" | "/live" | "/metrics") {
+            return None;
+        }
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Some(answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n".into()));
+        }
+        Some(match path {
+            "/live" => answer(StatusCode::OK, TEXT, "alive\n".into()),
+            "/ready" => match unready(shared) {
+                None => answer(StatusCode::OK, TEXT, "ready\n".into()),
+                Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
+            },
+            "/health" => answer(StatusCode::OK, JSON, health(shared)),
+            _ => self.metrics(shared, head).await,
+        })
+    }
+
+    async fn metrics(&self, shared: &Arc<Shared>, head: &request::Parts) -> Response<ReplyBody> {
+        let wants_json = head.headers.get(ACCEPT).is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
+        let shared = Arc::clone(shared);
+        let rendered = self
+            .control
+            .spawn(async move {
+                if wants_json {
+                    Ok(metrics::json(&shared))
+                } else {
+                    metrics::text(&shared)
+                }
+            })
+            .await;
+        match rendered {
+            Ok(Ok(body)) => answer(StatusCode::OK, if wants_json { JSON } else { OPENMETRICS }, body),
+            Ok(Err(_)) | Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be rendered\n".into()),
+        }
+    }
+}
+
+/// Why the process is not ready. A database that is away does not make it so: all replicas would leave at once.
+fn unready(shared: &Shared) -> Option<&'static str> {
+    if shared.draining.load(Ordering::Relaxed) {
+        Some("shutting down")
+    } else if !shared.synced.load(Ordering::Relaxed) {
+        Some("waiting for the first contact with the database")
+    } else {
+        None
+    }
+}
+
+fn health(shared: &Shared) -> String {
+    let now = shared.clock.mono_ms();
+    serde_json::json!({
+        "status": "ok",
+        "timestamp": jiff::Timestamp::now().to_string(),
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": unready(shared).is_none(),
+        "database_contact_age_ms": shared.clock.contact_age_ms(now),
+    })
+    .to_string()
+}
+
+fn answer(status: StatusCode, content_type: HeaderValue, body: String) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody::ours(Bytes::from(body), None));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}

@@ -1,0 +1,261 @@
+//! What became of a request: recorded once, at the end of its reply, however it ended; and the per-thread sums that the control side collects.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::{HeaderValue, Method, StatusCode};
+use llm::{Endpoint, UsageObserver, estimate_prompt_tokens};
+use store::{ProjectId, TokenId, UsageDelta};
+
+use crate::access;
+use crate::connection::Running;
+use crate::data_thread::DataThread;
+use crate::grant::Grant;
+
+const DAY_MS: i64 = 86_400_000;
+/// A model's name comes from the client: bounded in length and, per token and flush, in number.
+const MAX_MODEL_NAME: usize = 128;
+const MAX_MODELS_PER_FLUSH: usize = 64;
+const OTHER_MODELS: &str = "(other)";
+
+/// How a reply ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Complete,
+    /// The client left before the end.
+    ClientGone,
+    /// The provider broke off or fell silent.
+    UpstreamBroke,
+    /// The drain's grace period ended.
+    Drained,
+}
+
+/// A request's story, filled in as it goes; dropping it records it.
+pub(crate) struct Outcome {
+    thread: Rc<DataThread>,
+    pub(crate) running: Running,
+    pub(crate) started: Instant,
+    pub(crate) request_id: HeaderValue,
+    pub(crate) method: Method,
+    pub(crate) path: Box<str>,
+    pub(crate) endpoint: Option<&'static Endpoint>,
+    pub(crate) grant: Option<Arc<Grant>>,
+    pub(crate) model: Option<Box<str>>,
+    pub(crate) status: StatusCode,
+    /// The refusal's code, if the answer was ours.
+    pub(crate) refusal: Option<&'static str>,
+    /// From the request to the head of its answer.
+    pub(crate) head_after: Duration,
+    pub(crate) bytes_out: u64,
+    pub(crate) end: End,
+    metering: Option<Metering>,
+}
+
+/// A request whose head went upstream: it counts, and its tokens are watched.
+struct Metering {
+    observer: Option<UsageObserver>,
+    prompt_bytes: usize,
+    succeeded: bool,
+}
+
+/// What the access line and the metrics say of tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tokens {
+    pub(crate) input: u64,
+    pub(crate) cached: u64,
+    pub(crate) output: u64,
+    pub(crate) reasoning: u64,
+    pub(crate) estimated: bool,
+}
+
+impl Outcome {
+    pub(crate) fn begin(thread: &Rc<DataThread>, running: Running, request_id: HeaderValue, method: Method, path: &str) -> Self {
+        thread.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self {
+            thread: Rc::clone(thread),
+            running,
+            started: Instant::now(),
+            request_id,
+            method,
+            path: path.into(),
+            endpoint: None,
+            grant: None,
+            model: None,
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            refusal: None,
+            head_after: Duration::ZERO,
+            bytes_out: 0,
+            // Whoever drops the reply before its end is the connection: the client has left.
+            end: End::ClientGone,
+            metering: None,
+        }
+    }
+
+    /// The head went upstream and was answered with `self.status`.
+    pub(crate) fn meter(&mut self, observer: Option<UsageObserver>, prompt_bytes: usize) {
+        self.metering = Some(Metering {
+            observer,
+            prompt_bytes,
+            succeeded: self.status.is_success(),
+        });
+    }
+
+    /// Looks at a piece of the answer.
+    pub(crate) fn observe(&mut self, piece: &[u8]) {
+        self.bytes_out += piece.len() as u64;
+        if let Some(Metering {
+            observer: Some(observer), ..
+        }) = &mut self.metering
+        {
+            observer.observe(piece);
+        }
+    }
+
+    /// Events that the client has received, for the number of a final error event.
+    pub(crate) fn events_seen(&self) -> u64 {
+        match &self.metering {
+            Some(Metering {
+                observer: Some(observer), ..
+            }) => observer.finish().delta_chunks,
+            _ => 0,
+        }
+    }
+
+    fn tokens(&self) -> Tokens {
+        let Some(Metering {
+            observer: Some(observer),
+            prompt_bytes,
+            succeeded,
+        }) = &self.metering
+        else {
+            return Tokens::default();
+        };
+        let observed = observer.finish();
+        let estimate = || Tokens {
+            input: estimate_prompt_tokens(*prompt_bytes),
+            output: observed.delta_chunks,
+            estimated: true,
+            ..Tokens::default()
+        };
+        match observed.usage {
+            Some(usage) => Tokens {
+                input: usage.input,
+                cached: usage.cached,
+                output: usage.output,
+                reasoning: usage.reasoning,
+                estimated: false,
+            },
+            None if *succeeded => estimate(),
+            None => Tokens::default(),
+        }
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        let tokens = self.tokens();
+        let counters = &self.thread.counters;
+        counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        counters.record(self.status, self.refusal, self.head_after, self.started.elapsed(), self.end, tokens);
+        if self.metering.is_some()
+            && let Some(grant) = &self.grant
+        {
+            let now = self.thread.shared.clock.db_time(self.thread.shared.clock.mono_ms());
+            let provider = grant.upstream.as_ref().map_or("", |u| &u.provider);
+            let day = i32::try_from(now.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX);
+            self.thread
+                .usage
+                .add(day, grant.project, grant.token, self.model.as_deref().unwrap_or(""), provider, tokens);
+        }
+        access::log(self, tokens);
+    }
+}
+
+/// One thread's sums since the last collection.
+#[derive(Default)]
+pub(crate) struct UsageSink(Mutex<HashMap<TokenId, Vec<UsageDelta>>>);
+
+impl UsageSink {
+    fn add(&self, day: i32, project: ProjectId, token: TokenId, model: &str, provider: &str, tokens: Tokens) {
+        let model = &model[..model.floor_char_boundary(MAX_MODEL_NAME)];
+        let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = sums.entry(token).or_default();
+        let find = |rows: &[UsageDelta], model: &str| rows.iter().position(|r| r.model == model && r.provider == provider && r.day == day);
+        let at = find(rows, model).or_else(|| {
+            if rows.len() < MAX_MODELS_PER_FLUSH {
+                None
+            } else {
+                find(rows, OTHER_MODELS)
+            }
+        });
+        let row = match at {
+            Some(at) => &mut rows[at],
+            None => {
+                let model = if rows.len() < MAX_MODELS_PER_FLUSH { model } else { OTHER_MODELS };
+                rows.push(UsageDelta {
+                    day,
+                    project: Some(project),
+                    token: Some(token),
+                    model: model.to_owned(),
+                    provider: provider.to_owned(),
+                    ..UsageDelta::default()
+                });
+                let last = rows.len() - 1;
+                &mut rows[last]
+            }
+        };
+        row.requests += 1;
+        row.input_tokens += tokens.input;
+        row.cached_tokens += tokens.cached;
+        row.output_tokens += tokens.output;
+        row.reasoning_tokens += tokens.reasoning;
+        row.estimated += u64::from(tokens.estimated);
+    }
+
+    /// Takes all sums out.
+    pub(crate) fn collect(&self) -> Vec<UsageDelta> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+            .into_values()
+            .flatten()
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_one_model_add_up_and_are_collected_once() {
+        let (sink, project, token) = (UsageSink::default(), ProjectId::new(), TokenId::new());
+        let tokens = Tokens {
+            input: 3,
+            output: 2,
+            ..Tokens::default()
+        };
+        sink.add(1, project, token, "gpt-4o", "openai", tokens);
+        sink.add(1, project, token, "gpt-4o", "openai", Tokens { estimated: true, ..tokens });
+        let rows = sink.collect();
+        assert_eq!(rows.len(), 1);
+        assert_eq!(
+            (rows[0].requests, rows[0].input_tokens, rows[0].output_tokens, rows[0].estimated),
+            (2, 6, 4, 1)
+        );
+        assert!(sink.collect().is_empty());
+    }
+
+    #[test]
+    fn invented_model_names_are_cut_and_counted_together_beyond_a_bound() {
+        let (sink, project, token) = (UsageSink::default(), ProjectId::new(), TokenId::new());
+        for n in 0..1_000 {
+            sink.add(1, project, token, &format!("m{n}{}", "x".repeat(500)), "p", Tokens::default());
+        }
+        let rows = sink.collect();
+        assert!(rows.len() <= MAX_MODELS_PER_FLUSH + 1);
+        assert_eq!(rows.iter().map(|r| r.requests).sum::<u64>(), 1_000);
+        assert!(rows.iter().all(|r| r.model.len() <= MAX_MODEL_NAME));
+    }
+}

@@ -1,0 +1,278 @@
+//! The body of an answer: ours, a provider's as it streams through, or Echo's. It never buffers; it watches, and tells the outcome at the end.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::data_thread::DataThread;
+use crate::outcome::{End, Outcome};
+use crate::refusal::Refusal;
+use crate::upstream::{Origin, Sender};
+
+/// An answer's body.
+pub(crate) enum ReplyBody {
+    /// Our own answer; the outcome is recorded when it is dropped.
+    Ours {
+        bytes: Option<Bytes>,
+        outcome: Option<Box<Outcome>>,
+    },
+    Upstream(Box<UpstreamReply>),
+    Echo(Box<EchoReply>),
+}
+
+/// A reply that breaks off: the connection must not look as if it had ended well.
+#[derive(Debug, thiserror::Error)]
+#[error("the reply broke off")]
+pub(crate) struct BrokenOff;
+
+impl From<Infallible> for BrokenOff {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// A provider's answer on its way to the client.
+pub(crate) struct UpstreamReply {
+    body: Incoming,
+    connection: Option<(Arc<Origin>, Sender)>,
+    thread: Rc<DataThread>,
+    outcome: Outcome,
+    /// A stream of events ends with an error event; anything else breaks off.
+    events: bool,
+    watch: Watch,
+    ended: bool,
+}
+
+/// Echo's stream of chunks.
+pub(crate) struct EchoReply {
+    chunks: VecDeque<Bytes>,
+    pause: Duration,
+    thread: Rc<DataThread>,
+    outcome: Outcome,
+    watch: Watch,
+}
+
+/// Wakes a silent reply: after `idle` without a piece, or when the drain ends it. Made at the first wait, because most replies never wait.
+struct Watch {
+    idle: Duration,
+    armed: Option<Pin<Box<Armed>>>,
+    /// A piece has come since the timer was set: it is set anew only when it fires.
+    touched: bool,
+}
+
+struct Armed {
+    sleep: Pin<Box<Sleep>>,
+    abort: Pin<Box<tokio::sync::futures::OwnedNotified>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Idle,
+    Aborted,
+}
+
+impl Watch {
+    fn new(idle: Duration) -> Self {
+        Self {
+            idle,
+            armed: None,
+            touched: false,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, thread: &DataThread) -> Poll<Woken> {
+        if thread.aborted.get() {
+            return Poll::Ready(Woken::Aborted);
+        }
+        let armed = self.armed.get_or_insert_with(|| {
+            Box::pin(Armed {
+                sleep: Box::pin(tokio::time::sleep(self.idle)),
+                abort: Box::pin(Arc::clone(&thread.abort).notified_owned()),
+            })
+        });
+        if armed.abort.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Woken::Aborted);
+        }
+        while armed.sleep.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(&mut self.touched) {
+                return Poll::Ready(Woken::Idle);
+            }
+            armed.sleep.as_mut().reset(Instant::now() + self.idle);
+        }
+        Poll::Pending
+    }
+}
+
+impl ReplyBody {
+    /// An answer of our own.
+    pub(crate) fn ours(bytes: Bytes, outcome: Option<Outcome>) -> Self {
+        Self::Ours {
+            bytes: (!bytes.is_empty()).then_some(bytes),
+            outcome: outcome.map(Box::new),
+        }
+    }
+
+    /// A provider's answer; `connection` goes back to the pool when it has been read to the end.
+    pub(crate) fn upstream(thread: &Rc<DataThread>, body: Incoming, connection: (Arc<Origin>, Sender), outcome: Outcome, events: bool) -> Self {
+        let watch = Watch::new(thread.shared.settings.limits.reply_idle);
+        let connection = Some(connection);
+        Self::Upstream(Box::new(UpstreamReply {
+            body,
+            connection,
+            thread: Rc::clone(thread),
+            outcome,
+            events,
+            watch,
+            ended: false,
+        }))
+    }
+
+    /// Echo's chunks, `pause` before each.
+    pub(crate) fn echo(thread: &Rc<DataThread>, chunks: Vec<Bytes>, pause: Duration, outcome: Outcome) -> Self {
+        Self::Echo(Box::new(EchoReply {
+            chunks: chunks.into(),
+            pause,
+            thread: Rc::clone(thread),
+            outcome,
+            watch: Watch::new(pause),
+        }))
+    }
+}
+
+impl UpstreamReply {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.watch.touched = true;
+                if let Some(piece) = frame.data_ref() {
+                    self.outcome.observe(piece);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                tracing::debug!(%error, "a provider broke off in its answer");
+                self.fail(End::UpstreamBroke)
+            }
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => match ready!(self.watch.poll(cx, &self.thread)) {
+                Woken::Idle => self.fail(End::UpstreamBroke),
+                Woken::Aborted => self.fail(End::Drained),
+            },
+        }
+    }
+
+    fn fail(&mut self, end: End) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        self.ended = true;
+        self.outcome.end = end;
+        // Without its end the answer's connection is of no more use.
+        self.connection = None;
+        if self.events {
+            Poll::Ready(Some(Ok(Frame::data(final_event(&self.outcome, end)))))
+        } else {
+            Poll::Ready(Some(Err(BrokenOff)))
+        }
+    }
+}
+
+impl Drop for UpstreamReply {
+    fn drop(&mut self) {
+        if !self.ended && self.body.is_end_stream() {
+            self.outcome.end = End::Complete;
+            if let Some((origin, sender)) = self.connection.take() {
+                self.thread.pool.put(&origin, sender);
+            }
+        }
+    }
+}
+
+impl EchoReply {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Frame<Bytes>>> {
+        if self.chunks.is_empty() {
+            return Poll::Ready(None);
+        }
+        if !self.pause.is_zero() {
+            match ready!(self.watch.poll(cx, &self.thread)) {
+                // The pause before a chunk is over; the next one begins with the next poll.
+                Woken::Idle => self.watch.armed = None,
+                Woken::Aborted => {
+                    self.chunks.clear();
+                    self.outcome.end = End::Drained;
+                    return Poll::Ready(Some(Frame::data(final_event(&self.outcome, End::Drained))));
+                }
+            }
+        }
+        let piece = self.chunks.pop_front();
+        if let Some(piece) = &piece {
+            self.outcome.observe(piece);
+        }
+        if self.chunks.is_empty() {
+            self.outcome.end = End::Complete;
+        }
+        Poll::Ready(piece.map(Frame::data))
+    }
+}
+
+/// After the first byte an error is the stream's final event.
+fn final_event(outcome: &Outcome, end: End) -> Bytes {
+    let refusal = match end {
+        End::Drained => Refusal::Draining,
+        End::Complete | End::ClientGone | End::UpstreamBroke => {
+            let provider = outcome
+                .grant
+                .as_ref()
+                .and_then(|g| g.upstream.as_ref())
+                .map_or_else(|| "".into(), |u| u.provider.clone());
+            Refusal::UpstreamBroken { provider }
+        }
+    };
+    let kind = outcome.endpoint.map_or(llm::EndpointKind::ChatCompletions, |e| e.kind);
+    refusal.answer().error.to_event(kind, outcome.events_seen())
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        match &mut *self {
+            Self::Ours { bytes, outcome } => {
+                if let Some(outcome) = outcome {
+                    outcome.end = End::Complete;
+                }
+                Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b))))
+            }
+            Self::Upstream(reply) => reply.poll_frame(cx),
+            Self::Echo(reply) => reply.poll_frame(cx).map(|frame| frame.map(Ok)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Ours { bytes, .. } => bytes.is_none(),
+            Self::Upstream(reply) => reply.ended || reply.body.is_end_stream(),
+            Self::Echo(reply) => reply.chunks.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ours { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            // A stream's final error event would not fit into a promised length; providers do not promise one for streams.
+            Self::Upstream(reply) => reply.body.size_hint(),
+            Self::Echo(_) => SizeHint::default(),
+        }
+    }
+}

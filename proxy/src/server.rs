@@ -1,0 +1,191 @@
+//! A running data plane: its threads, its control tasks, and its orderly end.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use store::{Fleet, HolderId, StoreError};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use crate::clock::SharedClock;
+use crate::control::{Follower, FollowerInbox, Settler, SettlerInbox, flush_usage};
+use crate::data_thread::{self, Seed};
+use crate::drain::{DrainReport, Phase};
+use crate::grant::GrantTable;
+use crate::listener;
+use crate::metrics::ThreadCounters;
+use crate::settings::Settings;
+use crate::shared::{ControlHandle, Shared, ThreadShare};
+use crate::upstream::{Egress, EgressError};
+
+/// Look-ups and leases that may wait for the control side; more are answered 503 at once.
+const QUEUE: usize = 4_096;
+
+/// Why a data plane cannot start. One line each.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {why}")]
+    Listen {
+        /// What was asked for.
+        address: SocketAddr,
+        /// The system's answer.
+        why: io::Error,
+    },
+    /// The CA bundle cannot be used.
+    #[error("{0}")]
+    Egress(String),
+    /// The first contact with the database failed.
+    #[error("the fleet cannot be read: {0}")]
+    Store(#[from] StoreError),
+    /// A thread cannot be started.
+    #[error("a data thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// A running data plane.
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    control: ControlTasks,
+}
+
+struct ControlTasks {
+    settler: tokio::task::JoinHandle<bool>,
+    follower: tokio::task::JoinHandle<()>,
+    usage: tokio::task::JoinHandle<()>,
+    stop_follower: watch::Sender<bool>,
+    usage_done: watch::Sender<bool>,
+}
+
+impl Proxy {
+    /// Binds, makes the first contact with the database and starts serving. The calling runtime becomes the control runtime.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub async fn start(settings: Settings, fleet: Fleet, holder: HolderId) -> Result<Self, StartError> {
+        let count = thread_count(settings.threads);
+        let egress = Egress::new(&settings.egress).map_err(|e: EgressError| StartError::Egress(e.to_string()))?;
+        let wanted = settings.listen;
+        let (address, listeners) = listener::bind(wanted, count).map_err(|why| StartError::Listen { address: wanted, why })?;
+
+        let shared = Arc::new(Shared {
+            clock: SharedClock::new(settings.stale_after),
+            grants: GrantTable::new(settings.limits.max_grants),
+            egress,
+            body_budget: AtomicUsize::new(settings.limits.body_budget_bytes),
+            acked_version: AtomicU64::new(0),
+            synced: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            threads: (0..count)
+                .map(|_| ThreadShare {
+                    counters: Arc::new(ThreadCounters::new()),
+                    usage: Arc::default(),
+                })
+                .collect::<Vec<_>>(),
+            settings,
+        });
+        let (loads, load_requests) = mpsc::channel(QUEUE);
+        let (leases, lease_requests) = mpsc::channel(QUEUE);
+        let (recalls, recall_requests) = mpsc::channel(QUEUE);
+        let (fences, fence_inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();
+        let (stop_follower, stop) = watch::channel(false);
+        let (usage_done, usage_stop) = watch::channel(false);
+
+        let mut follower = Follower::new(fleet.clone(), holder, Arc::clone(&shared), recalls, fences);
+        follower.sync().await?;
+
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let handle = ControlHandle { loads, leases };
+        let mut threads = Vec::with_capacity(count);
+        for (index, (listener, fences)) in listeners.into_iter().zip(fence_inboxes).enumerate() {
+            let seed = Seed {
+                index,
+                shared: Arc::clone(&shared),
+                control: handle.clone(),
+                control_runtime: Handle::current(),
+                listener,
+                phase: phases.clone(),
+                fences,
+                id_seed: uuid::Uuid::new_v4().as_u64_pair().0,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("data-{index}"))
+                .spawn(move || data_thread::run(seed));
+            threads.push(thread.map_err(StartError::Thread)?);
+        }
+        let settler = Settler::new(fleet.clone(), holder);
+        let control = ControlTasks {
+            settler: tokio::spawn(settler.run(SettlerInbox {
+                leases: lease_requests,
+                recalls: recall_requests,
+            })),
+            follower: tokio::spawn(follower.run(FollowerInbox { loads: load_requests, stop })),
+            usage: tokio::spawn(flush_usage(fleet, Arc::clone(&shared), usage_stop)),
+            stop_follower,
+            usage_done,
+        };
+        Ok(Self {
+            address,
+            shared,
+            phase,
+            threads,
+            control,
+        })
+    }
+
+    /// The bound address.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Leaves in order (contracts.md §6): announce, stop accepting, let running replies end, give leases back, sign off.
+    pub async fn drain(self) -> DrainReport {
+        let settings = self.shared.settings.drain.clone();
+        self.shared.draining.store(true, Ordering::Relaxed);
+        self.phase.send_replace(Phase::Announced);
+        tokio::time::sleep(settings.delay).await;
+
+        self.phase.send_replace(Phase::Closing);
+        let threads = self.threads;
+        let mut ended = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                match thread.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "a data thread ended with an error"),
+                    Err(_) => tracing::error!("a data thread panicked"),
+                }
+            }
+        });
+        if tokio::time::timeout(settings.grace, &mut ended).await.is_err() {
+            self.phase.send_replace(Phase::Aborting);
+            let _ = ended.await;
+        }
+
+        self.control.usage_done.send_replace(true);
+        let _ = self.control.usage.await;
+        self.control.stop_follower.send_replace(true);
+        let _ = self.control.follower.await;
+        let leases_returned = tokio::time::timeout(Duration::from_secs(10), self.control.settler).await;
+        let cut = self.shared.threads.iter().map(|t| t.counters.drained.load(Ordering::Relaxed)).sum();
+        DrainReport {
+            cut,
+            leases_returned: matches!(leases_returned, Ok(Ok(true))),
+        }
+    }
+}
+
+fn thread_count(asked: usize) -> usize {
+    if asked > 0 {
+        asked
+    } else {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+}

@@ -1,0 +1,82 @@
+//! What the data threads and the control tasks share, and the bounded ways between them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+use store::{TokenDigest, TokenId};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::block::Block;
+use crate::clock::SharedClock;
+use crate::grant::{Grant, GrantTable};
+use crate::metrics::ThreadCounters;
+use crate::outcome::UsageSink;
+use crate::settings::Settings;
+use crate::upstream::Egress;
+
+/// One per process.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) clock: SharedClock,
+    pub(crate) grants: GrantTable,
+    pub(crate) egress: Egress,
+    /// Bytes of request bodies that may still be held.
+    pub(crate) body_budget: AtomicUsize,
+    /// The feed version that all data threads have followed.
+    pub(crate) acked_version: AtomicU64,
+    /// The first sync with the database has happened.
+    pub(crate) synced: AtomicBool,
+    /// /ready says no; answers carry `Connection: close`.
+    pub(crate) draining: AtomicBool,
+    pub(crate) threads: Vec<ThreadShare>,
+}
+
+/// What one data thread shares with the control tasks.
+pub(crate) struct ThreadShare {
+    pub(crate) counters: Arc<ThreadCounters>,
+    pub(crate) usage: Arc<UsageSink>,
+}
+
+/// A digest that no thread knows: load its grant.
+pub(crate) struct LoadRequest {
+    pub(crate) digest: TokenDigest,
+    pub(crate) reply: oneshot::Sender<Loaded>,
+}
+
+/// What the loader found.
+#[derive(Clone)]
+pub(crate) enum Loaded {
+    Found(Arc<Grant>),
+    NotFound,
+    Unavailable,
+}
+
+/// A block that runs low or is empty. `reply` is absent when nobody waits.
+pub(crate) struct LeaseRequest {
+    pub(crate) block: Arc<Block>,
+    pub(crate) reply: Option<oneshot::Sender<Leased>>,
+}
+
+/// What the settler did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leased {
+    /// The ledger answered and the block is booked: try to take again.
+    Settled,
+    /// The quota's row is gone.
+    Gone,
+    Unavailable,
+}
+
+/// Tells the settler to give back what a changed token's blocks hold.
+pub(crate) struct Recall {
+    /// `None`: the blocks of all tokens.
+    pub(crate) token: Option<TokenId>,
+    pub(crate) done: oneshot::Sender<()>,
+}
+
+/// The data threads' ways to the control tasks; full means the control side is overwhelmed.
+#[derive(Clone)]
+pub(crate) struct ControlHandle {
+    pub(crate) loads: mpsc::Sender<LoadRequest>,
+    pub(crate) leases: mpsc::Sender<LeaseRequest>,
+}

@@ -1,0 +1,99 @@
+//! A new connection to a provider: DNS, TCP, an egress proxy if the environment names one, TLS, HTTP/1.1 handshake.
+
+use std::io;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use super::{Egress, Origin, Route, Sender};
+
+/// The largest answer head of a proxy to CONNECT, in bytes.
+const MAX_CONNECT_HEAD: usize = 8 << 10;
+
+/// Connects; the connection is driven by a task of this thread.
+pub(crate) async fn connect(origin: &Origin, egress: &Egress) -> io::Result<Sender> {
+    let stream = match &origin.route {
+        Route::Direct => tcp(&origin.host, origin.port).await?,
+        Route::Proxy { host, port, authorization } => {
+            let mut stream = tcp(host, *port).await?;
+            if origin.tls {
+                tunnel(&mut stream, origin, authorization.as_ref()).await?;
+            }
+            stream
+        }
+    };
+    if !origin.tls {
+        return handshake(stream).await;
+    }
+    let name = ServerName::try_from(origin.host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
+    let tls = TlsConnector::from(Arc::clone(&egress.tls())).connect(name, stream).await?;
+    handshake(tls).await
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    // An IPv6 literal stands in brackets in a URL, not in a look-up.
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// RFC 9110 §9.3.6.
+async fn tunnel(stream: &mut TcpStream, origin: &Origin, authorization: Option<&HeaderValue>) -> io::Result<()> {
+    let mut head = format!("CONNECT {0}:{1} HTTP/1.1\r\nHost: {0}:{1}\r\n", origin.host, origin.port).into_bytes();
+    if let Some(value) = authorization {
+        head.extend_from_slice(b"Proxy-Authorization: ");
+        head.extend_from_slice(value.as_bytes());
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    stream.write_all(&head).await?;
+
+    let mut answer = Vec::with_capacity(256);
+    while !answer.ends_with(b"\r\n\r\n") {
+        if answer.len() >= MAX_CONNECT_HEAD {
+            return Err(io::Error::other("the egress proxy's answer to CONNECT is too long"));
+        }
+        // A byte at a time: what follows the head belongs to TLS.
+        answer.push(stream.read_u8().await?);
+    }
+    let status = answer.split(|b| *b == b' ').nth(1);
+    match status {
+        Some([b'2', _, _]) => Ok(()),
+        Some(code) => Err(io::Error::other(format!(
+            "the egress proxy refused CONNECT with {}",
+            String::from_utf8_lossy(code)
+        ))),
+        None => Err(io::Error::other("the egress proxy did not answer CONNECT with HTTP")),
+    }
+}
+
+async fn handshake<S>(stream: S) -> io::Result<Sender>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(256)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a provider connection ended");
+        }
+    });
+    Ok(sender)
+}

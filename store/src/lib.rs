@@ -1,0 +1,41 @@
+//! Floor 1: domain values and typed SQL over the database. Tokens are minted here, keys sealed, quotas leased, changes fed.
+//! It refuses to know Kubernetes, HTTP, manifests and providers' wire formats.
+
+mod clock;
+mod engine;
+mod error;
+mod feed;
+mod files;
+mod fleet;
+mod grants;
+mod ids;
+mod keyring;
+mod ledger;
+mod migrate;
+mod projects;
+mod providers;
+mod quota;
+mod random;
+mod replicas;
+mod statement;
+mod token;
+mod tokens;
+mod usage;
+
+pub use clock::DbTime;
+pub use engine::Store;
+pub use error::{Result, StoreError};
+pub use feed::{Change, FeedHead, FeedVersion, Subject};
+pub use files::{FileObject, FileObjectKey};
+pub use fleet::{Claim, Fleet};
+pub use grants::{GrantRecord, ProviderRecord, QuotaRecord};
+pub use ids::{CredentialId, FleetId, HolderId, ProjectId, QuotaId, ResourceUid, TokenId};
+pub use keyring::{KeyRing, SealingKey};
+pub use migrate::SchemaInfo;
+pub use projects::{CredentialSpec, ProjectSpec, ProjectState, ProjectView};
+pub use providers::{ProviderApi, ProviderAuth, ProviderSpec};
+pub use quota::{LeaseAnswer, LeaseReport, QuotaView};
+pub use replicas::ReplicaView;
+pub use token::{TokenDigest, TokenFormatError, TokenValue};
+pub use tokens::{Owner, PendingRevision, RevisionState, RevisionView, RevokedBy, TokenChange, TokenState, TokenView};
+pub use usage::{UsageDelta, UsageRow};

@@ -1,0 +1,115 @@
+//! LLM providers as rows: where they are and how they are spoken to.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Result, StoreError};
+use crate::feed::{FeedVersion, Subject};
+use crate::fleet::Fleet;
+use crate::statement::{Conn, Row, sql, stored_as_text};
+
+/// The wire interface of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProviderApi {
+    /// The OpenAI API, by whoever speaks it.
+    OpenAi,
+    /// Answered by the data plane itself, for demos and tests of an installation.
+    Echo,
+}
+
+stored_as_text!(ProviderApi { OpenAi = "OpenAI", Echo = "Echo" });
+
+/// How the provider's key is presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProviderAuth {
+    /// `Authorization: Bearer <key>`.
+    Bearer,
+    /// Not at all: the provider wants no key.
+    None,
+}
+
+stored_as_text!(ProviderAuth { Bearer = "Bearer", None = "None" });
+
+/// A provider as it is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProviderSpec {
+    /// Its name within the fleet; projects' credentials refer to it.
+    pub name: String,
+    /// What it speaks.
+    pub api: ProviderApi,
+    /// What stands before `/v1`; `None` for Echo.
+    pub base_url: Option<String>,
+    /// How it is given its key.
+    pub auth: ProviderAuth,
+}
+
+impl ProviderSpec {
+    fn read(row: &Row) -> Result<Self> {
+        Ok(Self {
+            name: row.text("name")?,
+            api: row.parsed("api", "providers.api")?,
+            base_url: row.optional_text("base_url")?,
+            auth: row.parsed("auth", "providers.auth")?,
+        })
+    }
+}
+
+impl Fleet {
+    /// Makes the resource-owned providers exactly these (one transaction, one version, `Subject::Fleet`); nothing is written if they
+    /// already are. Of two with one name the last counts.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if a name belongs to a provider that came through the API; [`StoreError::Fenced`]; those of any write.
+    pub async fn put_providers(&self, providers: &[ProviderSpec]) -> Result<FeedVersion> {
+        let wanted: BTreeMap<&str, &ProviderSpec> = providers.iter().map(|provider| (provider.name.as_str(), provider)).collect();
+        let mut tx = self.store().begin().await?;
+        let present = self.resource_providers(&mut tx).await?;
+        let mut changed = false;
+        for provider in &present {
+            if !wanted.contains_key(provider.name.as_str()) {
+                let name = provider.name.as_str();
+                sql!(
+                    tx,
+                    exec,
+                    "DELETE FROM providers WHERE fleet_id = $1 AND name = $2 AND origin = 'Resource'",
+                    self.key(),
+                    name
+                )?;
+                changed = true;
+            }
+        }
+        for provider in wanted.into_values().filter(|provider| !present.contains(provider)) {
+            let upsert = "INSERT INTO providers (fleet_id, name, origin, api, base_url, auth) VALUES ($1, $2, 'Resource', $3, $4, $5)
+                ON CONFLICT (fleet_id, name) DO UPDATE SET
+                    api = excluded.api, base_url = excluded.base_url, auth = excluded.auth, version = providers.version + 1
+                WHERE providers.origin = 'Resource'";
+            let (name, base_url) = (provider.name.as_str(), provider.base_url.as_deref());
+            let (api, auth) = (provider.api.as_stored(), provider.auth.as_stored());
+            if sql!(tx, exec, upsert, self.key(), name, api, base_url, auth)? == 0 {
+                tx.rollback().await?;
+                return Err(StoreError::Refused(format!(
+                    "provider {name} was created through the API: rename one of the two"
+                )));
+            }
+            changed = true;
+        }
+        // Any provider may serve any project, so whoever derived something from one drops everything.
+        if changed {
+            self.publish(tx, &Subject::Fleet, false).await
+        } else {
+            self.unchanged(tx).await
+        }
+    }
+
+    /// The resource-owned providers, by name.
+    ///
+    /// # Errors
+    /// Those of any read; [`StoreError::Corrupt`].
+    pub async fn providers(&self) -> Result<Vec<ProviderSpec>> {
+        self.resource_providers(&mut self.store().read().await?).await
+    }
+
+    async fn resource_providers(&self, conn: &mut Conn) -> Result<Vec<ProviderSpec>> {
+        let text = "SELECT name, api, base_url, auth FROM providers WHERE fleet_id = $1 AND origin = 'Resource' ORDER BY name";
+        sql!(conn, all, text, self.key())?.iter().map(ProviderSpec::read).collect()
+    }
+}

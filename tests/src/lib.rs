@@ -1,0 +1,18 @@
+//! Support for tests over real processes: a scripted provider, the `standalone` process, a raw HTTP/1 client, a leak scanner.
+//! It knows the product only from outside (files, ports, exit codes) and links none of its crates, so it can also judge an installed binary.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a support library of tests fails loudly, at the place that is wrong")]
+#![allow(clippy::print_stderr, reason = "what a test skips or measures is said where the test runner shows it")]
+
+pub mod canary;
+pub mod client;
+pub mod dead_end;
+pub mod manifests;
+pub mod mount;
+pub mod program;
+pub mod provider;
+pub mod random;
+pub mod sdk;
+pub mod standalone;
+pub mod status;
+pub mod token;
+pub mod wait;

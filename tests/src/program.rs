@@ -1,0 +1,61 @@
+//! Where the `llm-proxy` binary is, and short runs of it.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The binary under test: LLM_PROXY_BIN, or else the workspace's own, brought up to date once per test process in the profile of this test.
+///
+/// # Panics
+/// If it does not build.
+#[must_use]
+pub fn path() -> PathBuf {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(find).clone()
+}
+
+fn find() -> PathBuf {
+    if let Some(path) = std::env::var_os("LLM_PROXY_BIN") {
+        return PathBuf::from(path);
+    }
+    // target/<profile>/deps/integration-… or target/<profile>/bench
+    let test = std::env::current_exe().expect("the path of the test");
+    let mut profile = test.parent().expect("the folder of the test");
+    if profile.ends_with("deps") {
+        profile = profile.parent().expect("the folder of the profile");
+    }
+    let target = profile.parent().expect("the target folder");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--locked", "--package", "llm-proxy", "--bin", "llm-proxy", "--target-dir"]).arg(target);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().expect("cargo runs");
+    assert!(status.success(), "`cargo build -p llm-proxy` failed; set LLM_PROXY_BIN to test another binary");
+    profile.join("llm-proxy")
+}
+
+/// A command of the binary, without the environment variables that would change its behaviour.
+#[must_use]
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(path());
+    command.args(args);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy().to_ascii_uppercase();
+        let ours = ["LLM_PROXY_", "OPENAI_", "LOG_"].iter().any(|prefix| text.starts_with(prefix));
+        if ours || text.ends_with("_PROXY") || text == "LISTEN_ADDR" || text == "RUST_LOG" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs it to its end.
+///
+/// # Panics
+/// If it cannot be started.
+#[must_use]
+pub fn run(args: &[&str]) -> Output {
+    command(args).output().expect("llm-proxy runs")
+}
