@@ -8,14 +8,19 @@ help: ## Say what there is
 demo: ## The quickstart in 10 s: build, serve, stream, spend a key, show the usage, clean up
 	@bash examples/demo.sh
 
-test: ## Every test that waits less than 20 s; CI runs this
-	cargo test --workspace --locked
+# `cargo test` builds the binary before it runs any test; naming it spares the stories a build of their own with other features.
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-test-long: ## The tests that wait longer
-	LLM_PROXY_TEST_LONG=1 cargo test --workspace --locked -- long_
+test: ## Every test; waits over 20 s are left to test-long
+	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy cargo test --workspace --locked
 
-bench: ## Stream timing, and CPU, memory and syscalls beside nginx (release build)
-	cargo bench --package testkit --locked
+test-long: ## Every test, with the long variants
+	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy cargo test --workspace --locked
+
+bench: ## Stream timing; CPU, syscalls and memory beside nginx (release build; needs nginx and strace)
+	@for tool in nginx strace; do command -v $$tool >/dev/null || { echo "make bench needs $$tool: apt-get install nginx-light strace"; exit 1; }; done
+	cargo build --release --locked --package llm-proxy
+	LLM_PROXY_BIN=$(TARGET)/release/llm-proxy cargo run --release --locked --package testkit --bin bench
 
 lint: cargo-deny ## Formatting, clippy with warnings as errors, licences, sources and duplicate versions of dependencies
 	cargo fmt --all --check

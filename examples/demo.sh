@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # What `make demo` runs: the quickstart from manifests to a spent key, on a free port and in a temporary directory.
-# LLM_PROXY=<binary> uses that one instead of building it.
+# LLM_PROXY_BIN=<binary> uses that one instead of building it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 fail() { printf 'demo failed: %s\n' "$*" >&2; [ -s "${work:-}/log" ] && tail -n 20 "$work/log" >&2; exit 1; }
 
-if [ -z "${LLM_PROXY:-}" ]; then
+if [ -z "${LLM_PROXY_BIN:-}" ]; then
     say "Building llm-proxy (a first build takes minutes, the next ones seconds)"
     cargo build --package llm-proxy --bin llm-proxy
     target=$(cargo metadata --no-deps --format-version 1 | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
-    LLM_PROXY=$target/debug/llm-proxy
+    LLM_PROXY_BIN=$target/debug/llm-proxy
 fi
 
 work=$(mktemp -d)
@@ -30,7 +30,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 say "Serving examples/quickstart: a fleet, a project, a token of 5 requests"
-env -u LISTEN_ADDR -u LOG_FILE "$LLM_PROXY" standalone -f examples/quickstart --data-dir "$work/data" --listen 127.0.0.1:0 --drain-grace 2s >"$work/out" 2>"$work/log" &
+env -u LISTEN_ADDR -u LOG_FILE "$LLM_PROXY_BIN" standalone -f examples/quickstart --data-dir "$work/data" --listen 127.0.0.1:0 --drain-grace 2s >"$work/out" 2>"$work/log" &
 server=$!
 for _ in $(seq 100); do
     grep -q '\.env$' "$work/out" && break
@@ -66,12 +66,12 @@ echo
 
 say "Usage: llm-proxy status"
 for _ in $(seq 50); do
-    "$LLM_PROXY" status --data-dir "$work/data" -o json >"$work/status" || true
+    "$LLM_PROXY_BIN" status --data-dir "$work/data" -o json >"$work/status" || true
     grep -q '"requests": 5' "$work/status" && grep -q '"used": 5' "$work/status" && break
     sleep 0.1
 done
 grep -q '"requests": 5' "$work/status" || fail "the usage did not arrive"
-"$LLM_PROXY" status --data-dir "$work/data" || true
+"$LLM_PROXY_BIN" status --data-dir "$work/data" || true
 
 kill -TERM "$server"
 wait "$server" || fail "it did not end cleanly"
@@ -81,12 +81,12 @@ say "Go on by hand (paste into bash, here):"
 cat <<BY_HAND
 # --- begin: by hand
 data=\$(mktemp -d)
-$LLM_PROXY standalone -f examples/quickstart --data-dir "\$data" &
+$LLM_PROXY_BIN standalone -f examples/quickstart --data-dir "\$data" --listen 127.0.0.1:0 &
 until [ -e "\$data/secrets/default.hello.env" ]; do sleep 0.1; done
 . "\$data/secrets/default.hello.env"
 curl -sN "\$OPENAI_BASE_URL/chat/completions" -H "Authorization: Bearer \$OPENAI_API_KEY" -H 'Content-Type: application/json' \\
   -d '{"model":"echo-20ms","stream":true,"messages":[{"role":"user","content":"Hello, proxy"}]}'
-$LLM_PROXY status --data-dir "\$data"
+$LLM_PROXY_BIN status --data-dir "\$data"
 kill \$!; wait \$!; rm -r "\$data"
 # --- end: by hand
 BY_HAND

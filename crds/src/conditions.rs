@@ -107,9 +107,9 @@ impl Finding {
     }
 }
 
-/// The conditions to write: exactly those found, in the order found. `lastTransitionTime` is kept where the status is the one that `current` has, and is
-/// `now` (whole seconds, as the API stores it) elsewhere. If nothing changed the result equals `current`, so that the write can be left out. Types that
-/// were not found are dropped: whoever calls this owns the list.
+/// The conditions to write: exactly those found, in the order found. `lastTransitionTime` is kept where the status is the one that `current`
+/// has, and is `now` (whole seconds, as the API stores it) elsewhere. If nothing changed the result equals `current`, so that the write can be
+/// left out. Types that were not found are dropped: whoever calls this owns the list.
 #[must_use]
 pub fn merge(current: &[Condition], findings: &[Finding], generation: i64, now: Timestamp) -> Vec<Condition> {
     let now = Time(Timestamp::from_second(now.as_second()).unwrap_or(now));

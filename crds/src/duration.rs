@@ -50,7 +50,8 @@ pub fn parse(text: &str) -> Result<SignedDuration, DurationError> {
     }
 }
 
-/// Prints a duration in its shortest form of whole hours, minutes and seconds (`1h30m`); parts of a second are cut off, and what is not positive is `0s`.
+/// Prints a duration in its shortest form of whole hours, minutes and seconds (`1h30m`). Parts of a second are cut off; what is not positive is
+/// `0s`.
 #[must_use]
 pub fn format(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);

@@ -8,19 +8,20 @@ pub mod conditions;
 pub mod duration;
 pub mod events;
 mod kind;
-// `KubeSchema` repeats each struct, with its `pub`, inside a function.
-#[expect(unreachable_pub, reason = "derived code")]
+// `KubeSchema` repeats each struct, with its `pub`, inside a function; clippy takes the like-named settings of two columns for repetitions.
+#[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod llmproject;
 pub mod names;
-#[expect(unreachable_pub, reason = "derived code")]
+#[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod proxyconfig;
 mod reasons;
 mod schema;
 mod strict;
 mod validate;
-#[expect(unreachable_pub, reason = "derived code")]
+#[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod witheringtoken;
 
+pub use closed_set::UnknownWord;
 pub use kind::{Kind, UnknownKind};
 pub use llmproject::{
     DEFAULT_CREDENTIAL_KEY, LlmProject, LlmProjectSpec, LlmProjectStatus, ProjectProvider, ProjectState, ProviderCredentials, ProxyRef, SecretKeyRef,

@@ -40,7 +40,7 @@ const ONE_PROVIDER: CelRule = CelRule {
     namespaced,
     status = "LlmProjectStatus",
     derive = "PartialEq",
-    doc = "An LLMProject is a team's share of a ProxyConfig: the provider that it uses and the Secret that holds its credential. WitheringTokens belong to a project.",
+    doc = "An LLMProject is a team's share of a ProxyConfig: its provider and the Secret with the credential. WitheringTokens belong to a project.",
     label("app.kubernetes.io/part-of", "llm-proxy"),
     selectable = ".spec.proxyRef.name",
     selectable = ".spec.state",

@@ -3,7 +3,8 @@
 
 use crate::schema::{MAX_LABEL, MAX_SUBDOMAIN};
 
-/// The longest Secret name that a file executor can write as `<namespace>.<name>.env`: 255 bytes of a file name less a namespace of 63, two dots and `env`.
+/// The longest Secret name that a file executor can write as `<namespace>.<name>.env`: the 255 bytes of a file name, less a namespace of 63,
+/// two dots and `env`.
 pub const MAX_SECRET_NAME_IN_FILES: usize = 187;
 
 /// Why a name is refused; the text says what is allowed.

@@ -47,7 +47,7 @@ const UNIQUE_NAME: &str = "stands in the list twice; give each provider a name o
     namespaced,
     status = "ProxyConfigStatus",
     derive = "PartialEq",
-    doc = "A ProxyConfig is a fleet of llm-proxy: its database and the LLM providers that it forwards to. LLMProjects in the same namespace use it by name.",
+    doc = "A ProxyConfig is a fleet of llm-proxy: its database and its LLM providers. LLMProjects of its namespace use it by name.",
     label("app.kubernetes.io/part-of", "llm-proxy"),
     printcolumn(
         name = "Ready",
@@ -129,11 +129,12 @@ pub struct Provider {
     #[schemars(length(min = 1, max = MAX_LABEL), regex(pattern = LABEL_PATTERN))]
     pub name: String,
 
-    /// The API that it speaks. OpenAI: any server compatible with OpenAI's API. Echo: answers inside the proxy, for demos and tests, without any network.
+    /// The API that it speaks. OpenAI: any server compatible with OpenAI's API. Echo: answers inside the proxy, for demos and tests, without any
+    /// network.
     pub api: ProviderApi,
 
-    /// The http or https URL that stands before /v1, such as https://api.openai.com; a trailing /v1 is accepted. Required for OpenAI, refused for Echo.
-    /// Without user, query and fragment. In a cluster it must not be a loopback or link-local address.
+    /// The http or https URL that stands before /v1, such as `https://api.openai.com`; a trailing /v1 is accepted. Required for OpenAI, refused
+    /// for Echo. Without user, query and fragment. In a cluster it must not be a loopback or link-local address.
     #[serde(rename = "baseURL", default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = base_url::MAX_LEN))]
     #[x_kube(
@@ -146,8 +147,8 @@ pub struct Provider {
     )]
     pub base_url: Option<String>,
 
-    /// How requests to the provider are authenticated. Bearer (if unset): with the project's credential. None: not at all, for keyless servers such as vLLM or
-    /// Ollama.
+    /// How requests to the provider are authenticated. Bearer (if unset): with the project's credential. None: not at all, for keyless servers
+    /// such as vLLM or Ollama.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<ProviderAuth>,
 }

@@ -41,8 +41,8 @@ impl From<CelRule> for Rule {
     }
 }
 
-/// Makes a derived struct's schema say what Kubernetes makes of it: a field that may be absent is not `nullable` (the API server drops its `null`, so that
-/// neither an enum nor a CEL rule ever meets one), and descriptions are running text. The field's own description wins over its type's.
+/// Makes a derived struct's schema say what Kubernetes makes of it: a field that may be absent is not `nullable` (the API server drops its `null`,
+/// so that neither an enum nor a CEL rule ever meets one), and descriptions are running text. The field's own description wins over its type's.
 pub(crate) fn tidy(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     reflow(object);

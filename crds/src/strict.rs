@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn an_unknown_field_is_named_by_path_at_every_depth() {
-        let yaml = "{metadata: {nam: a}, spec: {provider: 1, providers: [{name: a, baseURl: x}, {name: b, region: eu}], database: {sqlite: {size: 1Gi}}}, extra: 1}";
+        let yaml = "{metadata: {nam: a}, extra: 1,
+            spec: {provider: 1, providers: [{name: a, baseURl: x}, {name: b, region: eu}], database: {sqlite: {size: 1Gi}}}}";
         assert_eq!(
             found(Kind::ProxyConfig, yaml),
             [

@@ -48,7 +48,7 @@ const REVOKED_IS_FINAL: CelRule = CelRule {
     namespaced,
     status = "WitheringTokenStatus",
     derive = "PartialEq",
-    doc = "A WitheringToken is a virtual key of an LLMProject. It expires by itself, is renewed at two thirds of its life, and stands in a Secret as OPENAI_API_KEY.",
+    doc = "A WitheringToken is a virtual key of an LLMProject. It expires, is renewed at 2/3 of its life, and stands in a Secret as OPENAI_API_KEY.",
     label("app.kubernetes.io/part-of", "llm-proxy"),
     selectable = ".spec.projectRef.name",
     selectable = ".spec.state",

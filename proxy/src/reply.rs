@@ -166,11 +166,22 @@ impl UpstreamReply {
                 tracing::debug!(%error, "a provider broke off in its answer");
                 self.fail(End::UpstreamBroke)
             }
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.complete();
+                Poll::Ready(None)
+            }
             Poll::Pending => match ready!(self.watch.poll(cx, &self.thread)) {
                 Woken::Idle => self.fail(End::UpstreamBroke),
                 Woken::Aborted => self.fail(End::Drained),
             },
+        }
+    }
+
+    fn complete(&mut self) {
+        self.ended = true;
+        self.outcome.end = End::Complete;
+        if let Some((origin, sender)) = self.connection.take() {
+            self.thread.pool.put(&origin, sender);
         }
     }
 
@@ -189,11 +200,9 @@ impl UpstreamReply {
 
 impl Drop for UpstreamReply {
     fn drop(&mut self) {
+        // hyper asks a body of known length for no end: its last piece was the end.
         if !self.ended && self.body.is_end_stream() {
-            self.outcome.end = End::Complete;
-            if let Some((origin, sender)) = self.connection.take() {
-                self.thread.pool.put(&origin, sender);
-            }
+            self.complete();
         }
     }
 }

@@ -82,11 +82,30 @@ impl Default for Limits {
     }
 }
 
-/// How providers are reached. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY are honoured from the environment.
+/// How providers are reached.
 #[derive(Clone, Debug, Default)]
 pub struct EgressSettings {
     /// A PEM file of certificate authorities trusted besides the system's.
     pub ca_bundle: Option<PathBuf>,
+    /// The HTTP proxies on the way out.
+    pub proxies: EgressProxies,
+}
+
+/// Where the rules for egress proxies come from.
+#[derive(Clone, Debug, Default)]
+pub enum EgressProxies {
+    /// HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY, in curl's meaning.
+    #[default]
+    Environment,
+    /// Given values of the same form; empty means none.
+    Fixed {
+        /// For https providers.
+        https: String,
+        /// For http providers.
+        http: String,
+        /// Hosts that are reached directly.
+        no: String,
+    },
 }
 
 /// How the process leaves after SIGTERM (contracts.md §6).

@@ -35,7 +35,10 @@ pub struct Scanner {
 
 impl std::fmt::Debug for Scanner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scanner").field("needles", &self.needles.len()).field("except", &self.except).finish()
+        f.debug_struct("Scanner")
+            .field("needles", &self.needles.len())
+            .field("except", &self.except)
+            .finish()
     }
 }
 
@@ -51,7 +54,11 @@ impl Scanner {
             assert!(value.len() >= 8, "{secret} is too short to be looked for");
             for (form, bytes) in spellings(value.as_bytes()) {
                 if !needles.iter().any(|needle| needle.bytes == bytes) {
-                    needles.push(Needle { secret: (*secret).to_owned(), form, bytes });
+                    needles.push(Needle {
+                        secret: (*secret).to_owned(),
+                        form,
+                        bytes,
+                    });
                 }
             }
         }
@@ -59,7 +66,11 @@ impl Scanner {
         for (index, needle) in needles.iter().enumerate() {
             by_start[start(&needle.bytes)].push(index);
         }
-        Self { needles, by_start, except: Vec::new() }
+        Self {
+            needles,
+            by_start,
+            except: Vec::new(),
+        }
     }
 
     /// Leaves a file, or everything below a folder, out.
@@ -76,7 +87,12 @@ impl Scanner {
         for offset in 0..bytes.len().saturating_sub(1) {
             for needle in self.by_start[start(&bytes[offset..])].iter().map(|index| &self.needles[*index]) {
                 if bytes[offset..].starts_with(&needle.bytes) {
-                    finds.push(Find { place: place.to_owned(), offset, secret: needle.secret.clone(), form: needle.form });
+                    finds.push(Find {
+                        place: place.to_owned(),
+                        offset,
+                        secret: needle.secret.clone(),
+                        form: needle.form,
+                    });
                 }
             }
         }
@@ -167,7 +183,11 @@ mod tests {
     const SECRET: &str = "sk-canary/+\"\\&é?>~ÿÿ-0123456789";
 
     fn forms(bytes: &[u8]) -> Vec<&'static str> {
-        Scanner::new(&[("canary", SECRET)]).bytes("here", bytes).into_iter().map(|find| find.form).collect()
+        Scanner::new(&[("canary", SECRET)])
+            .bytes("here", bytes)
+            .into_iter()
+            .map(|find| find.form)
+            .collect()
     }
 
     #[test]
@@ -189,7 +209,10 @@ mod tests {
         for before in ["", "x", "xy", "xyz", "user:"] {
             let joined = format!("{before}{SECRET}tail");
             assert!(forms(STANDARD.encode(&joined).as_bytes()).contains(&"base64"), "behind {before:?}");
-            assert!(forms(URL_SAFE.encode(&joined).as_bytes()).contains(&"base64 for URLs"), "behind {before:?}");
+            assert!(
+                forms(URL_SAFE.encode(&joined).as_bytes()).contains(&"base64 for URLs"),
+                "behind {before:?}"
+            );
         }
     }
 

@@ -22,7 +22,12 @@ impl Request {
     /// A request without a body.
     #[must_use]
     pub fn new(method: &str, target: &str) -> Self {
-        Self { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: None }
+        Self {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            headers: Vec::new(),
+            body: None,
+        }
     }
 
     /// A GET.
@@ -34,7 +39,9 @@ impl Request {
     /// A POST of JSON.
     #[must_use]
     pub fn post(target: &str, body: &Value) -> Self {
-        Self::new("POST", target).header("content-type", "application/json").body(body.to_string())
+        Self::new("POST", target)
+            .header("content-type", "application/json")
+            .body(body.to_string())
     }
 
     /// The smallest chat completion, whole or streamed.
@@ -170,7 +177,11 @@ impl Connection {
         let stream = TcpStream::connect_timeout(&addr, READ_LIMIT)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(READ_LIMIT))?;
-        Ok(Self { stream, host: addr, buffer: Vec::new() })
+        Ok(Self {
+            stream,
+            host: addr,
+            buffer: Vec::new(),
+        })
     }
 
     /// Sends a request and reads its whole answer.
@@ -249,16 +260,26 @@ impl Connection {
                 continue;
             }
             if self.fill()? == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("closed before a whole head: {:?}", self.buffer)));
+                return Err(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    format!("closed before a whole head: {:?}", self.buffer),
+                ));
             }
         }
     }
 
     fn read_body(&mut self, response: &mut Response, more: &mut dyn FnMut(&Arrival) -> bool) -> io::Result<End> {
-        let mut framing = if response.header("transfer-encoding").is_some_and(|coding| coding.eq_ignore_ascii_case("chunked")) {
+        let mut framing = if response
+            .header("transfer-encoding")
+            .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
+        {
             Framing::Chunked(Chunk::Size)
         } else if let Some(length) = response.header("content-length") {
-            Framing::Length(length.parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "content-length is no number"))?)
+            Framing::Length(
+                length
+                    .parse()
+                    .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "content-length is no number"))?,
+            )
         } else if matches!(response.status, 204 | 304) {
             Framing::Length(0)
         } else {
@@ -308,8 +329,16 @@ fn parse_head(head: &str) -> io::Result<Response> {
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
     let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not an HTTP/1.1 status line: {head:?}")))?;
-    let headers = lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    Ok(Response { status, headers: headers.collect(), head_at: Instant::now(), arrivals: Vec::new(), end: End::Cut })
+    let headers = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    Ok(Response {
+        status,
+        headers: headers.collect(),
+        head_at: Instant::now(),
+        arrivals: Vec::new(),
+        end: End::Cut,
+    })
 }
 
 /// How the end of a body is known.

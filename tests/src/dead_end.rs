@@ -18,7 +18,11 @@ impl DeadEnd {
     #[must_use]
     pub fn refusing() -> Self {
         let (socket, addr) = bound();
-        Self { addr, _socket: socket, _queued: Vec::new() }
+        Self {
+            addr,
+            _socket: socket,
+            _queued: Vec::new(),
+        }
     }
 
     /// Connections are neither accepted nor refused: the listener's queue is full.
@@ -34,8 +38,14 @@ impl DeadEnd {
             filler
         });
         let queued = fillers.collect();
-        let dead_end = Self { addr, _socket: socket, _queued: queued };
-        crate::wait::until("a full accept queue", crate::wait::SOON, || TcpStream::connect_timeout(&addr, Duration::from_millis(50)).is_err());
+        let dead_end = Self {
+            addr,
+            _socket: socket,
+            _queued: queued,
+        };
+        crate::wait::until("a full accept queue", crate::wait::SOON, || {
+            TcpStream::connect_timeout(&addr, Duration::from_millis(50)).is_err()
+        });
         dead_end
     }
 
@@ -54,7 +64,9 @@ impl DeadEnd {
 
 fn bound() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port on the loopback interface");
+    socket
+        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .expect("a free port on the loopback interface");
     let addr = socket.local_addr().expect("its address").as_socket().expect("an IP address");
     (socket, addr)
 }

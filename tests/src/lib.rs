@@ -1,6 +1,11 @@
 //! Support for tests over real processes: a scripted provider, the `standalone` process, a raw HTTP/1 client, a leak scanner.
 //! It knows the product only from outside (files, ports, exit codes) and links none of its crates, so it can also judge an installed binary.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a support library of tests fails loudly, at the place that is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a support library of tests fails loudly, at the place that is wrong"
+)]
 #![allow(clippy::print_stderr, reason = "what a test skips or measures is said where the test runner shows it")]
 
 pub mod canary;

@@ -24,20 +24,32 @@ pub fn fleet(base_url: &str) -> String {
 /// A ProxyConfig whose provider is the built-in Echo.
 #[must_use]
 pub fn echo_fleet() -> String {
-    document("ProxyConfig", FLEET, &format!("database: {{sqlite: {{}}}}\n  providers: [{{name: {PROVIDER}, api: Echo}}]"))
+    document(
+        "ProxyConfig",
+        FLEET,
+        &format!("database: {{sqlite: {{}}}}\n  providers: [{{name: {PROVIDER}, api: Echo}}]"),
+    )
 }
 
 /// A project whose credential is the Secret `<name>-key`. `more` are further lines of its spec (two spaces in front of each).
 #[must_use]
 pub fn project(name: &str, more: &str) -> String {
     let credentials = format!("credentials: {{secretRef: {{name: {name}-key, key: api-key}}}}");
-    document("LLMProject", name, &format!("proxyRef: {{name: {FLEET}}}\n  providers: [{{name: {PROVIDER}, {credentials}}}]\n{more}"))
+    document(
+        "LLMProject",
+        name,
+        &format!("proxyRef: {{name: {FLEET}}}\n  providers: [{{name: {PROVIDER}, {credentials}}}]\n{more}"),
+    )
 }
 
 /// A project on an Echo fleet: it needs no credential.
 #[must_use]
 pub fn echo_project(name: &str) -> String {
-    document("LLMProject", name, &format!("proxyRef: {{name: {FLEET}}}\n  providers: [{{name: {PROVIDER}}}]"))
+    document(
+        "LLMProject",
+        name,
+        &format!("proxyRef: {{name: {FLEET}}}\n  providers: [{{name: {PROVIDER}}}]"),
+    )
 }
 
 /// The Secret that [`project`] refers to.
@@ -60,7 +72,10 @@ pub fn max_requests(limit: u64) -> String {
 }
 
 fn document(kind: &str, name: &str, spec: &str) -> String {
-    format!("apiVersion: llm-proxy.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\nspec:\n  {}\n", spec.trim_end())
+    format!(
+        "apiVersion: llm-proxy.dev/v1alpha1\nkind: {kind}\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\nspec:\n  {}\n",
+        spec.trim_end()
+    )
 }
 
 /// A folder of manifest files, removed when it is dropped.

@@ -20,11 +20,17 @@ impl Tmpfs {
     pub fn mount(name: &str, size: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let options = format!("size={size},mode=700");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(dir.path()).output();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(dir.path())
+            .output();
         match mount {
             Ok(output) if output.status.success() => Some(Self { dir }),
             refused => {
-                assert!(std::env::var_os("CI").is_none(), "{name} needs to mount a tmpfs, and CI skips nothing: {refused:?}");
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "{name} needs to mount a tmpfs, and CI skips nothing: {refused:?}"
+                );
                 eprintln!("SKIPPED {name}: it needs to mount a tmpfs (run it as root)");
                 None
             }

@@ -26,13 +26,27 @@ fn find() -> PathBuf {
     }
     let target = profile.parent().expect("the target folder");
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--locked", "--package", "llm-proxy", "--bin", "llm-proxy", "--target-dir"]).arg(target);
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "llm-proxy",
+            "--bin",
+            "llm-proxy",
+            "--target-dir",
+        ])
+        .arg(target);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
     let status = cargo.status().expect("cargo runs");
-    assert!(status.success(), "`cargo build -p llm-proxy` failed; set LLM_PROXY_BIN to test another binary");
+    assert!(
+        status.success(),
+        "`cargo build -p llm-proxy` failed; set LLM_PROXY_BIN to test another binary"
+    );
     profile.join("llm-proxy")
 }
 

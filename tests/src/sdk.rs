@@ -3,8 +3,8 @@
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
-use std::path::{Path, PathBuf};
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
@@ -23,16 +23,29 @@ pub fn folder() -> PathBuf {
 #[must_use]
 pub fn calls(base_url: &str, api_key: &str, calls: &Value) -> Vec<Value> {
     let mut command = Command::new(python());
-    command.arg(folder().join("calls.py")).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .arg(folder().join("calls.py"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy().to_ascii_uppercase();
         if text.starts_with("OPENAI_") || text.ends_with("_PROXY") {
             command.env_remove(name);
         }
     }
-    let mut child = command.env("OPENAI_BASE_URL", base_url).env("OPENAI_API_KEY", api_key).spawn().expect("python runs");
+    let mut child = command
+        .env("OPENAI_BASE_URL", base_url)
+        .env("OPENAI_API_KEY", api_key)
+        .spawn()
+        .expect("python runs");
     // Dropped at the end of the statement: the script reads up to the end of its input.
-    child.stdin.take().expect("its input").write_all(calls.to_string().as_bytes()).expect("it reads its input");
+    child
+        .stdin
+        .take()
+        .expect("its input")
+        .write_all(calls.to_string().as_bytes())
+        .expect("it reads its input");
     let output = child.wait_with_output().expect("python ends");
     let printed = serde_json::from_slice(&output.stdout);
     printed.unwrap_or_else(|error| panic!("calls.py gave no JSON ({error}): {}", String::from_utf8_lossy(&output.stderr)))
@@ -46,14 +59,25 @@ fn python() -> PathBuf {
     let mut hasher = DefaultHasher::new();
     requirements.hash(&mut hasher);
     let test = std::env::current_exe().expect("the path of the test");
-    let target = test.ancestors().find(|path| path.join("CACHEDIR.TAG").exists()).expect("the target folder");
+    let target = test
+        .ancestors()
+        .find(|path| path.join("CACHEDIR.TAG").exists())
+        .expect("the target folder");
     let ready = target.join(format!("openai-sdk-{:016x}", hasher.finish()));
     if !ready.exists() {
         // Made beside and renamed at the end, so that a broken-off installation is never taken for one. (`python -m` does not mind the move.)
-        let draft = tempfile::Builder::new().prefix("openai-sdk-").tempdir_in(target).expect("a folder for the virtual environment").keep();
+        let draft = tempfile::Builder::new()
+            .prefix("openai-sdk-")
+            .tempdir_in(target)
+            .expect("a folder for the virtual environment")
+            .keep();
         succeed(Command::new("python3").args(["-m", "venv"]).arg(&draft));
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        succeed(Command::new(draft.join("bin/python")).args(install).arg(folder().join("requirements.txt")));
+        succeed(
+            Command::new(draft.join("bin/python"))
+                .args(install)
+                .arg(folder().join("requirements.txt")),
+        );
         if fs::rename(&draft, &ready).is_err() {
             assert!(ready.exists(), "the virtual environment cannot be put in place");
         }
@@ -62,8 +86,15 @@ fn python() -> PathBuf {
 }
 
 fn succeed(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}; the SDK tests need python3 with venv"));
-    assert!(output.status.success(), "{command:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}; the SDK tests need python3 with venv"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[cfg(test)]
@@ -84,7 +115,10 @@ mod tests {
         }
         let text = wire::WORDS.concat();
         for outcome in &seen[1..5] {
-            assert_eq!((&outcome["ok"]["text"], outcome["ok"]["output"].as_u64()), (&json!(text), Some(wire::OUTPUT_TOKENS)));
+            assert_eq!(
+                (&outcome["ok"]["text"], outcome["ok"]["output"].as_u64()),
+                (&json!(text), Some(wire::OUTPUT_TOKENS))
+            );
         }
         assert_eq!(seen[5]["ok"]["vector"], json!([0.25, -0.5, 0.75]));
     }

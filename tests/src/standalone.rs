@@ -33,7 +33,14 @@ impl Setup {
         let scratch = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let data_dir = scratch.path().join("data");
         let manifests = vec![folder.path().display().to_string()];
-        Self { scratch, data_dir, manifests, listen: "127.0.0.1:0".to_owned(), args: Vec::new(), env: Vec::new() }
+        Self {
+            scratch,
+            data_dir,
+            manifests,
+            listen: "127.0.0.1:0".to_owned(),
+            args: Vec::new(),
+            env: Vec::new(),
+        }
     }
 
     /// Another data dir.
@@ -90,7 +97,12 @@ impl Setup {
     #[must_use]
     pub fn secret(&self, name: &str) -> Option<HashMap<String, String>> {
         let text = fs::read_to_string(self.secret_path(name)).ok()?;
-        Some(text.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+        Some(
+            text.lines()
+                .filter_map(|line| line.split_once('='))
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
     }
 
     /// Where that .env is.
@@ -105,17 +117,33 @@ impl Setup {
     /// If the program cannot be started.
     #[must_use]
     pub fn spawn(&self) -> Standalone {
-        let logs = tempfile::Builder::new().prefix("run-").tempdir_in(self.scratch.path()).expect("a folder for the logs").keep();
+        let logs = tempfile::Builder::new()
+            .prefix("run-")
+            .tempdir_in(self.scratch.path())
+            .expect("a folder for the logs")
+            .keep();
         let (stdout, stderr) = (logs.join("stdout"), logs.join("stderr"));
         let mut command = program::command(&["standalone"]);
         for path in &self.manifests {
             command.args(["-f", path]);
         }
-        command.arg("--data-dir").arg(&self.data_dir).args(["--listen", &self.listen]).args(&self.args);
+        command
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .args(["--listen", &self.listen])
+            .args(&self.args);
         command.envs(self.env.iter().map(|(name, value)| (name, value))).stdin(Stdio::null());
-        command.stdout(File::create(&stdout).expect("a file for its output")).stderr(File::create(&stderr).expect("a file for its log"));
+        command
+            .stdout(File::create(&stdout).expect("a file for its output"))
+            .stderr(File::create(&stderr).expect("a file for its log"));
         let child = command.spawn().expect("llm-proxy starts");
-        Standalone { child, addr: SocketAddr::from(([127, 0, 0, 1], 0)), stdout, stderr, setup: self.clone() }
+        Standalone {
+            child,
+            addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+            stdout,
+            stderr,
+            setup: self.clone(),
+        }
     }
 
     /// Starts a process and waits for its `ready` line.
@@ -162,14 +190,28 @@ impl Standalone {
     pub fn wait_until_ready(&mut self) {
         let deadline = Instant::now() + wait::SOON;
         loop {
-            let ready = self.stdout().lines().find_map(|line| line.strip_prefix("ready http://")?.strip_suffix("/v1")?.parse().ok());
+            let ready = self
+                .stdout()
+                .lines()
+                .find_map(|line| line.strip_prefix("ready http://")?.strip_suffix("/v1")?.parse().ok());
             if let Some(addr) = ready {
                 self.addr = addr;
                 return;
             }
             let ended = self.child.try_wait().expect("the state of the process");
-            assert!(ended.is_none(), "it ended with {ended:?} before it was ready:\n{}{}", self.stdout(), self.stderr());
-            assert!(Instant::now() < deadline, "not ready within {:?}:\n{}{}", wait::SOON, self.stdout(), self.stderr());
+            assert!(
+                ended.is_none(),
+                "it ended with {ended:?} before it was ready:\n{}{}",
+                self.stdout(),
+                self.stderr()
+            );
+            assert!(
+                Instant::now() < deadline,
+                "not ready within {:?}:\n{}{}",
+                wait::SOON,
+                self.stdout(),
+                self.stderr()
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -199,7 +241,9 @@ impl Standalone {
     #[must_use]
     #[track_caller]
     pub fn key(&self, secret: &str) -> String {
-        wait::some(&format!("an OPENAI_API_KEY for {secret}"), wait::SOON, || self.setup.secret(secret)?.remove("OPENAI_API_KEY"))
+        wait::some(&format!("an OPENAI_API_KEY for {secret}"), wait::SOON, || {
+            self.setup.secret(secret)?.remove("OPENAI_API_KEY")
+        })
     }
 
     /// Sends one request over a connection of its own.

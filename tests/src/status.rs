@@ -32,7 +32,10 @@ impl Status {
     /// Runs the command on a data dir.
     #[must_use]
     pub fn read(data_dir: &Path) -> Self {
-        let output = program::command(&["status", "-o", "json", "--data-dir"]).arg(data_dir).output().expect("llm-proxy runs");
+        let output = program::command(&["status", "-o", "json", "--data-dir"])
+            .arg(data_dir)
+            .output()
+            .expect("llm-proxy runs");
         Self {
             exit_code: output.status.code(),
             document: serde_json::from_slice(&output.stdout).unwrap_or_default(),
@@ -44,7 +47,11 @@ impl Status {
     #[must_use]
     pub fn quota(&self, token: &str) -> Option<Quota> {
         let token = self.token(token)?;
-        Some(Quota { used: token["used"].as_u64()?, reserved: token["reserved"].as_u64()?, forfeited: token["forfeited"].as_u64()? })
+        Some(Quota {
+            used: token["used"].as_u64()?,
+            reserved: token["reserved"].as_u64()?,
+            forfeited: token["forfeited"].as_u64()?,
+        })
     }
 
     /// A token of the tests' namespace.
@@ -56,7 +63,10 @@ impl Status {
     /// An object's condition.
     #[must_use]
     pub fn condition(&self, kind: &str, name: &str, condition: &str) -> Option<&Value> {
-        let object = self.document["objects"].as_array()?.iter().find(|object| object["kind"] == kind && object["name"] == name)?;
+        let object = self.document["objects"]
+            .as_array()?
+            .iter()
+            .find(|object| object["kind"] == kind && object["name"] == name)?;
         object["conditions"].as_array()?.iter().find(|found| found["type"] == condition)
     }
 
@@ -64,7 +74,10 @@ impl Status {
     #[must_use]
     pub fn usage(&self, token: &str) -> Vec<&Value> {
         let full = format!("{}/{token}", manifests::NAMESPACE);
-        self.document["usage"].as_array().map(|rows| rows.iter().filter(|row| row["token"] == full.as_str()).collect()).unwrap_or_default()
+        self.document["usage"]
+            .as_array()
+            .map(|rows| rows.iter().filter(|row| row["token"] == full.as_str()).collect())
+            .unwrap_or_default()
     }
 
     /// A figure of a token's usage, added up over its rows.
@@ -75,5 +88,7 @@ impl Status {
 }
 
 fn named<'a>(list: &'a Value, name: &str) -> Option<&'a Value> {
-    list.as_array()?.iter().find(|item| item["namespace"] == manifests::NAMESPACE && item["name"] == name)
+    list.as_array()?
+        .iter()
+        .find(|item| item["namespace"] == manifests::NAMESPACE && item["name"] == name)
 }

@@ -100,8 +100,11 @@ fn resolve(seen: &ProjectObserved, provider: &ProjectProvider, credential: &Cred
 }
 
 fn same_credentials(left: &[CredentialSpec], right: &[CredentialSpec]) -> bool {
-    let key = |spec: &CredentialSpec| spec.key.as_ref().map(|key| key.expose_secret().to_owned());
-    left.len() == right.len() && left.iter().all(|one| right.iter().any(|other| one.provider == other.provider && key(one) == key(other)))
+    let same = |one: &CredentialSpec, other: &CredentialSpec| {
+        let keys = (one.key.as_ref().map(ExposeSecret::expose_secret), other.key.as_ref().map(ExposeSecret::expose_secret));
+        one.provider == other.provider && keys.0 == keys.1
+    };
+    left.len() == right.len() && left.iter().all(|one| right.iter().any(|other| same(one, other)))
 }
 
 fn findings(seen: &ProjectObserved) -> Vec<Finding> {

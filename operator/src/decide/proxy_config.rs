@@ -11,8 +11,11 @@ use super::report;
 use crate::effect::{Decision, Effect, Notice, Status};
 use crate::observed::ProxyConfigObserved;
 
-/// Decides the next effect for a ProxyConfig.
+/// Decides the next effect for a ProxyConfig. A deleted one is forgotten; the fleet's rows stay, so that the same name can claim them again.
 pub(super) fn decide(seen: &ProxyConfigObserved) -> Decision {
+    if seen.resource.is_gone() {
+        return Decision { effect: Some(Effect::Forget(seen.resource.object.uid.clone())), recheck_at: None };
+    }
     let findings = findings(seen);
     let recheck_at = findings.iter().find_map(|finding| programmed::recheck(finding, seen.resource.now));
     let effect = put_providers(seen).or_else(|| {
@@ -22,11 +25,8 @@ pub(super) fn decide(seen: &ProxyConfigObserved) -> Decision {
     Decision { effect, recheck_at }
 }
 
-/// The rows must be exactly the declared providers. A vanished declaration takes nothing away.
+/// The rows must be exactly the declared providers.
 fn put_providers(seen: &ProxyConfigObserved) -> Option<Effect> {
-    if seen.resource.is_gone() {
-        return None;
-    }
     let mut wanted: Vec<ProviderSpec> = seen.resource.spec.providers.iter().map(provider).collect();
     let mut rows = seen.rows.clone();
     wanted.sort_by(|left, right| left.name.cmp(&right.name));

@@ -280,3 +280,6 @@ fn is_id(segment: &str) -> bool {
 fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
+
+#[cfg(test)]
+mod tests;

@@ -219,3 +219,6 @@ fn brings_content(data: &[u8]) -> bool {
     });
     walked.is_ok() && content
 }
+
+#[cfg(test)]
+mod tests;

@@ -229,3 +229,6 @@ fn count(value: &str) -> Result<Option<u64>, NotANumber> {
     let number: f64 = value.parse().map_err(|_| NotANumber)?;
     Ok((number >= 0.0).then_some(number.ceil() as u64)) // `as` saturates
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,3 +262,6 @@ pub fn write_event(out: &mut Vec<u8>, name: Option<&str>, data: &[u8]) {
     }
     out.push(b'\n');
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,3 +75,6 @@ fn detail(report: &Value, groups: [&str; 2], name: &str) -> u64 {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::{Origin, Route, port_of};
-use crate::settings::EgressSettings;
+use crate::settings::{EgressProxies, EgressSettings};
 
 /// Shared by all threads.
 pub(crate) struct Egress {
@@ -36,8 +36,12 @@ pub(crate) enum EgressError {
 impl Egress {
     pub(crate) fn new(settings: &EgressSettings) -> Result<Self, EgressError> {
         let extra_roots = settings.ca_bundle.as_deref().map(read_bundle).transpose()?.unwrap_or_default();
+        let proxies = match &settings.proxies {
+            EgressProxies::Environment => Matcher::from_env(),
+            EgressProxies::Fixed { https, http, no } => Matcher::builder().https(https).http(http).no(no).build(),
+        };
         Ok(Self {
-            proxies: Matcher::from_env(),
+            proxies,
             extra_roots,
             tls: OnceLock::new(),
             origins: Mutex::default(),

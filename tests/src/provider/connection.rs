@@ -25,7 +25,10 @@ pub(super) async fn accept(listener: std::net::TcpListener, state: Arc<State>) {
         let state = Arc::clone(&state);
         tokio::spawn(async move {
             let _ = stream.set_nodelay(true);
-            let mut connection = Connection { stream, buffer: Vec::with_capacity(16 * 1024) };
+            let mut connection = Connection {
+                stream,
+                buffer: Vec::with_capacity(16 * 1024),
+            };
             // An I/O error means that the peer has gone, which the exchange has noted.
             while let Ok(Next::Read) = connection.exchange(&state).await {}
         });
@@ -69,8 +72,8 @@ impl Connection {
         for step in reply.steps.iter() {
             match step {
                 Step::Write(bytes) => {
+                    exchange.writes_now();
                     self.stream.write_all(bytes).await?;
-                    exchange.wrote();
                 }
                 Step::Wait(pause) => tokio::select! {
                     biased;
@@ -118,7 +121,9 @@ impl Connection {
             let mut body = Vec::new();
             loop {
                 let Some(line) = self.until(b"\r\n").await? else { return Ok(None) };
-                let size = std::str::from_utf8(&line).ok().and_then(|line| usize::from_str_radix(line.split(';').next()?.trim(), 16).ok());
+                let size = std::str::from_utf8(&line)
+                    .ok()
+                    .and_then(|line| usize::from_str_radix(line.split(';').next()?.trim(), 16).ok());
                 let size = size.ok_or(io::ErrorKind::InvalidData)?;
                 let Some(chunk) = self.exactly(size + 2).await? else { return Ok(None) };
                 if size == 0 {
@@ -127,7 +132,10 @@ impl Connection {
                 body.extend_from_slice(&chunk[..size]);
             }
         }
-        let length = exchange.header("content-length").map_or(Ok(0), str::parse).map_err(|_| io::ErrorKind::InvalidData)?;
+        let length = exchange
+            .header("content-length")
+            .map_or(Ok(0), str::parse)
+            .map_err(|_| io::ErrorKind::InvalidData)?;
         self.exactly(length).await
     }
 

@@ -28,7 +28,13 @@ pub struct Exchange {
 
 impl Exchange {
     pub(super) fn new(head: Vec<u8>) -> Self {
-        Self { at: Instant::now(), head, body: OnceLock::new(), writes: Mutex::default(), ended: OnceLock::new() }
+        Self {
+            at: Instant::now(),
+            head,
+            body: OnceLock::new(),
+            writes: Mutex::default(),
+            ended: OnceLock::new(),
+        }
     }
 
     fn line(&self) -> impl Iterator<Item = &str> {
@@ -51,7 +57,10 @@ impl Exchange {
     /// All headers, in order, names as they came.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
         let text = std::str::from_utf8(&self.head).unwrap_or_default();
-        text.split("\r\n").skip(1).filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim()))
+        text.split("\r\n")
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name, value.trim()))
     }
 
     /// The first header of this name, in any case.
@@ -72,7 +81,7 @@ impl Exchange {
         serde_json::from_slice(self.body()).unwrap_or_default()
     }
 
-    /// When each write of the reply was handed to the kernel, in order.
+    /// When each write of the reply began, in order: just before the system call, since the reader may wake before it returns.
     #[must_use]
     pub fn writes(&self) -> Vec<Instant> {
         locked(&self.writes).clone()
@@ -95,7 +104,7 @@ impl Exchange {
         let _ = self.body.set(body);
     }
 
-    pub(super) fn wrote(&self) {
+    pub(super) fn writes_now(&self) {
         locked(&self.writes).push(Instant::now());
     }
 

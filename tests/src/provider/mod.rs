@@ -40,7 +40,10 @@ pub(crate) struct State {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("State").field("heads", &self.heads).field("connections", &self.connections).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("heads", &self.heads)
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
     }
 }
 
@@ -80,7 +83,12 @@ impl Provider {
             });
         };
         let thread = std::thread::Builder::new().name("provider".to_owned()).spawn(serve).expect("a thread");
-        Self { addr, state, stop: Some(stop), thread: Some(thread) }
+        Self {
+            addr,
+            state,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 
     /// Where it listens.
@@ -141,7 +149,9 @@ impl Provider {
     #[must_use]
     #[track_caller]
     pub fn request(&self, number: usize) -> Arc<Exchange> {
-        crate::wait::some(&format!("request {number} at the provider"), crate::wait::SOON, || self.exchanges().get(number).cloned())
+        crate::wait::some(&format!("request {number} at the provider"), crate::wait::SOON, || {
+            self.exchanges().get(number).cloned()
+        })
     }
 
     /// The newest request.

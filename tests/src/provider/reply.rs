@@ -31,7 +31,10 @@ impl Reply {
     /// A reply of no steps: the request is swallowed and the connection read on.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { steps: Arc::new([]), before_body: false }
+        Self {
+            steps: Arc::new([]),
+            before_body: false,
+        }
     }
 
     /// Nothing is ever written.
@@ -64,7 +67,8 @@ impl Reply {
         let body = body.as_ref();
         let reason = reason(status);
         let length = body.len();
-        let mut bytes = format!("HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n{headers}\r\n").into_bytes();
+        let mut bytes =
+            format!("HTTP/1.1 {status} {reason}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n{headers}\r\n").into_bytes();
         bytes.extend_from_slice(body);
         Self::raw(bytes)
     }
@@ -84,7 +88,9 @@ impl Reply {
     /// The head of a chunked event stream, with nothing behind it yet.
     #[must_use]
     pub fn event_stream() -> Self {
-        Self::raw("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n")
+        Self::raw(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n",
+        )
     }
 
     /// A complete event stream: each event (with its own empty line) is one chunk and one write, `pause` before each.

@@ -59,7 +59,12 @@ fn a_reset_before_the_head_and_one_in_the_body_reach_the_client() {
     let provider = Provider::start();
     provider.once(Reply::reset());
     assert!(client::send(provider.addr(), &Request::chat(true)).is_err());
-    provider.once(Reply::event_stream().chunks(&["data: 1\n\n"], Duration::ZERO).wait(Duration::from_millis(20)).then(Step::Reset));
+    provider.once(
+        Reply::event_stream()
+            .chunks(&["data: 1\n\n"], Duration::ZERO)
+            .wait(Duration::from_millis(20))
+            .then(Step::Reset),
+    );
     let response = client::send(provider.addr(), &Request::chat(true)).unwrap();
     assert_eq!((response.end, response.text().as_str()), (End::Cut, "data: 1\n\n"));
     assert_eq!(provider.last().ending(), Some(Ending::Done));
@@ -69,7 +74,11 @@ fn a_reset_before_the_head_and_one_in_the_body_reach_the_client() {
 fn a_hang_up_is_seen_at_once_even_while_it_is_silent() {
     let provider = Provider::start();
     for (number, with_unread_bytes) in [false, true].into_iter().enumerate() {
-        provider.once(if with_unread_bytes { Reply::event_stream().then(Step::Silence) } else { Reply::silent() });
+        provider.once(if with_unread_bytes {
+            Reply::event_stream().then(Step::Silence)
+        } else {
+            Reply::silent()
+        });
         let mut connection = connect(&provider);
         connection.write(&Request::chat(true).bytes(provider.addr())).unwrap();
         let request = provider.request(number);
@@ -84,10 +93,14 @@ fn an_answer_may_come_before_the_body_and_a_body_may_never_end() {
     let provider = Provider::start();
     provider.once(wire::error(413, "too large", "invalid_request_error", serde_json::Value::Null).before_body());
     let mut connection = connect(&provider);
-    connection.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n").unwrap();
+    connection
+        .write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n")
+        .unwrap();
     assert_eq!(connection.response().unwrap().status, 413);
     let mut connection = connect(&provider);
-    connection.write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 10\r\n\r\nhalf").unwrap();
+    connection
+        .write(b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: 10\r\n\r\nhalf")
+        .unwrap();
     wait::until("the head", wait::SOON, || provider.heads() == 2);
     let _ = connection.hang_up();
     wait::until("the hang-up", wait::SOON, || provider.last().peer_closed().is_some());
@@ -98,7 +111,9 @@ fn an_answer_may_come_before_the_body_and_a_body_may_never_end() {
 fn chunked_requests_are_decoded() {
     let provider = Provider::start();
     let mut connection = connect(&provider);
-    connection.write(b"POST /v1/chat/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n2\r\n{}\r\n0\r\n\r\n").unwrap();
+    connection
+        .write(b"POST /v1/chat/completions HTTP/1.1\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+        .unwrap();
     assert_eq!(connection.response().unwrap().status, 200);
     assert_eq!(provider.last().body(), b"{}");
 }

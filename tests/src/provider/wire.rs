@@ -42,7 +42,12 @@ pub fn answer(request: &Exchange) -> Reply {
         ("POST", "responses") => ok(&response(model, "completed", true)),
         ("POST", "completions") => ok(&completion(model)),
         ("POST", "embeddings") => ok(&embeddings(model, body["encoding_format"] == "base64")),
-        _ => error(404, &format!("Invalid URL ({} {path})", request.method()), "invalid_request_error", Value::Null),
+        _ => error(
+            404,
+            &format!("Invalid URL ({} {path})", request.method()),
+            "invalid_request_error",
+            Value::Null,
+        ),
     }
 }
 
@@ -115,7 +120,11 @@ pub fn completion(model: &str) -> Value {
 }
 
 fn response_item(complete: bool) -> Value {
-    let content = if complete { json!([{"type": "output_text", "text": WORDS.concat(), "annotations": [], "logprobs": []}]) } else { json!([]) };
+    let content = if complete {
+        json!([{"type": "output_text", "text": WORDS.concat(), "annotations": [], "logprobs": []}])
+    } else {
+        json!([])
+    };
     let status = if complete { "completed" } else { "in_progress" };
     json!({"id": "msg_67ccd2bf17f0819081ff3bb2cf6508e6", "type": "message", "status": status, "role": "assistant", "content": content})
 }
@@ -155,7 +164,11 @@ pub fn response_events(model: &str) -> Vec<String> {
         json!({"type": "response.output_item.added", "output_index": 0, "item": response_item(false)}),
         at("response.content_part.added", json!({"part": part("")})),
     ];
-    payloads.extend(WORDS.iter().map(|word| at("response.output_text.delta", json!({"delta": word, "logprobs": []}))));
+    payloads.extend(
+        WORDS
+            .iter()
+            .map(|word| at("response.output_text.delta", json!({"delta": word, "logprobs": []}))),
+    );
     payloads.push(at("response.output_text.done", json!({"text": WORDS.concat(), "logprobs": []})));
     payloads.push(at("response.content_part.done", json!({"part": part(&WORDS.concat())})));
     payloads.push(json!({"type": "response.output_item.done", "output_index": 0, "item": response_item(true)}));

@@ -1,0 +1,8 @@
+//! The real binary from outside: what it prints, where, and how it exits. One test binary, because linking is what costs.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod by_hand;
+mod check;
+mod process;
+mod start;
+mod usage;

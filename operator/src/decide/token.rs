@@ -1,0 +1,169 @@
+//! A WitheringToken: which of its steps comes next. Each step is a function that returns an effect or passes on; the first that returns one wins.
+//! It refuses to know files, API servers and SQL. The rules: contracts.md §2.
+
+mod facts;
+mod issue;
+mod timing;
+mod verdict;
+
+use store::{RevisionState, RevokedBy, TokenChange, TokenState};
+
+use self::facts::{Facts, Holding};
+use super::report;
+use crate::effect::{Decision, Effect, SecretWrite, Status};
+use crate::observed::TokenObserved;
+
+/// Decides the next effect for a WitheringToken.
+pub(super) fn decide(seen: &TokenObserved) -> Decision {
+    let facts = Facts::of(seen);
+    if is_leaving(&facts) {
+        let retry_at = seen.resource.memory.pausing(seen.resource.now).map(|setback| setback.retry_at);
+        return Decision { effect: leave(&facts), recheck_at: retry_at };
+    }
+    let findings = verdict::findings(&facts);
+    let effect = revoke(&facts)
+        .or_else(|| bury(&facts))
+        .or_else(|| deliver(&facts))
+        .or_else(|| adjust(&facts))
+        .or_else(|| rename(&facts))
+        .or_else(|| issue::issue(&facts))
+        .or_else(|| readdress(&facts))
+        .or_else(|| report::report(&seen.resource, verdict::status(&facts, &findings), verdict::notices(&facts, &findings), Status::Token));
+    Decision { effect, recheck_at: verdict::recheck_at(&facts, &findings) }
+}
+
+/// Deleted, or deleted by a process that died before it could forget: what comes back under the same name is another resource.
+fn is_leaving(facts: &Facts<'_>) -> bool {
+    facts.seen.resource.is_gone() || facts.row.is_some_and(|row| row.revoked_by == Some(RevokedBy::Deletion))
+}
+
+/// Deletion, in an order in which a crash leaves nothing behind: the values die, the Secret goes, and only then is the resource forgotten.
+fn leave(facts: &Facts<'_>) -> Option<Effect> {
+    if let Some(row) = facts.row.filter(|row| row.state != TokenState::Revoked) {
+        return Some(Effect::Revoke { token: row.id, by: RevokedBy::Deletion });
+    }
+    if has_secret(facts) {
+        return delete_secret(facts);
+    }
+    Some(Effect::Forget(facts.seen.resource.object.uid.clone()))
+}
+
+/// The spec says Revoked.
+fn revoke(facts: &Facts<'_>) -> Option<Effect> {
+    let row = facts.row.filter(|row| row.state != TokenState::Revoked)?;
+    (facts.seen.resource.spec.state == crds::TokenState::Revoked).then_some(Effect::Revoke { token: row.id, by: RevokedBy::Spec })
+}
+
+/// Revoked, by whomever: the Secret goes, and only the status is kept up. Nothing below applies to a revoked token.
+fn bury(facts: &Facts<'_>) -> Option<Effect> {
+    facts.row.filter(|row| row.state == TokenState::Revoked)?;
+    delete_secret(facts)
+}
+
+/// A value that stands in its Secret is activated; a value in hand is written. This comes before everything that could issue another.
+fn deliver(facts: &Facts<'_>) -> Option<Effect> {
+    let row = living(facts)?;
+    let memory = &facts.seen.resource.memory;
+    let delivered = facts.pending().find(|pending| facts.secret.revision().is_some_and(|held| held.digest == pending.digest));
+    if let Some(pending) = delivered {
+        return Some(Effect::Activate { token: row.id, digest: pending.digest, overlap_ms: timing::overlap_ms(facts.lifetime_ms()) });
+    }
+    let value = memory.in_hand.as_ref()?;
+    let pending = in_hand(facts)?;
+    if facts.is_in_conflict() || memory.pausing(facts.seen.resource.now).is_some() {
+        return None;
+    }
+    if !pending.write_begun {
+        return Some(Effect::BeginSecretWrite { token: row.id, digest: pending.digest });
+    }
+    Some(Effect::WriteSecret(SecretWrite {
+        name: facts.seen.secret_name.clone(),
+        value: value.clone(),
+        base_url: facts.seen.base_url.clone(),
+        expect: facts.secret.ours().cloned(),
+    }))
+}
+
+/// State, limit and a shortened lifetime hold at once, for the revisions that live.
+fn adjust(facts: &Facts<'_>) -> Option<Effect> {
+    let row = living(facts)?;
+    let spec = &facts.seen.resource.spec;
+    let state = match (spec.state, row.state) {
+        (crds::TokenState::Active, TokenState::Suspended) => Some(TokenState::Active),
+        (crds::TokenState::Suspended, TokenState::Active) => Some(TokenState::Suspended),
+        _ => None,
+    };
+    let limit = spec.max_requests.and_then(|limit| u64::try_from(limit).ok());
+    let clamped = facts.active.map(|active| (active, active.issued_at.plus_ms(facts.lifetime_ms()))).filter(|(active, end)| active.ends_at > *end);
+    let change = TokenChange {
+        state,
+        max_requests: (limit != row.max_requests).then_some(limit),
+        clamp_ends: clamped.filter(|_| in_hand(facts).is_none()).map(|(_, end)| end),
+        secret_name: None,
+    };
+    let nothing = change.state.is_none() && change.max_requests.is_none() && change.clamp_ends.is_none();
+    (!nothing).then_some(Effect::ChangeToken { token: row.id, change })
+}
+
+/// Another Secret name: the value is written under the new one, the old Secret goes, and only then does the row change, so that nothing is lost track of.
+fn rename(facts: &Facts<'_>) -> Option<Effect> {
+    let row = living(facts)?;
+    let seen = facts.seen;
+    let former = facts.former.as_ref()?;
+    if facts.is_in_conflict() || seen.resource.memory.pausing(seen.resource.now).is_some() {
+        return None;
+    }
+    let holds_active = |secret: &Holding<'_>| secret.revision().is_some_and(|held| facts.active.is_some_and(|active| active.digest == held.digest));
+    if let Holding::Revision(_, content) = former
+        && let Some(value) = content.value.as_ref().filter(|_| holds_active(former) && !holds_active(&facts.secret))
+    {
+        let (name, base_url, expect) = (seen.secret_name.clone(), seen.base_url.clone(), facts.secret.ours().cloned());
+        return Some(Effect::WriteSecret(SecretWrite { name, value: value.clone(), base_url, expect }));
+    }
+    if let Some(expect) = former.ours() {
+        return Some(Effect::DeleteSecret { name: row.secret_name.clone(), expect: expect.clone() });
+    }
+    let change = TokenChange { secret_name: Some(seen.secret_name.clone()), ..TokenChange::default() };
+    Some(Effect::ChangeToken { token: row.id, change })
+}
+
+/// A changed address rewrites the Secret around the same value.
+fn readdress(facts: &Facts<'_>) -> Option<Effect> {
+    living(facts)?;
+    let seen = facts.seen;
+    let Holding::Revision(held, content) = facts.secret else { return None };
+    let is_active = facts.active.is_some_and(|active| active.digest == held.digest);
+    let blocked = facts.is_in_conflict() || seen.resource.memory.pausing(seen.resource.now).is_some();
+    if !is_active || blocked || content.base_url.as_deref() == Some(&seen.base_url) {
+        return None;
+    }
+    let value = content.value.clone()?;
+    let (name, base_url) = (seen.secret_name.clone(), seen.base_url.clone());
+    Some(Effect::WriteSecret(SecretWrite { name, value, base_url, expect: Some(content.version.clone()) }))
+}
+
+fn living<'a>(facts: &Facts<'a>) -> Option<&'a store::TokenView> {
+    facts.row.filter(|row| row.state != TokenState::Revoked)
+}
+
+/// The pending revision whose value is in hand.
+fn in_hand<'a>(facts: &Facts<'a>) -> Option<&'a store::RevisionView> {
+    let digest = facts.seen.resource.memory.in_hand.as_ref()?.digest();
+    facts.pending().find(|pending| pending.state == RevisionState::Pending && pending.digest == digest)
+}
+
+fn has_secret(facts: &Facts<'_>) -> bool {
+    facts.secret.ours().is_some() || facts.former.as_ref().is_some_and(|former| former.ours().is_some())
+}
+
+fn delete_secret(facts: &Facts<'_>) -> Option<Effect> {
+    let seen = facts.seen;
+    if seen.resource.memory.pausing(seen.resource.now).is_some() {
+        return None;
+    }
+    if let Some(expect) = facts.secret.ours() {
+        return Some(Effect::DeleteSecret { name: seen.secret_name.clone(), expect: expect.clone() });
+    }
+    let expect = facts.former.as_ref()?.ours()?;
+    Some(Effect::DeleteSecret { name: facts.row?.secret_name.clone(), expect: expect.clone() })
+}

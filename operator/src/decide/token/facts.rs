@@ -1,0 +1,122 @@
+//! What an observed token comes to: which revision is live, whose value the Secret holds, and whether anything may be issued.
+//! It refuses to know what is to be done about it.
+
+use store::{DbTime, RevisionState, RevisionView, TokenView};
+
+use crate::effect::SecretVersion;
+use crate::observed::{ProjectSeen, SecretClaim, SecretContent, SecretSeen, TokenObserved};
+use crate::object::Standing;
+
+/// The observation, read.
+pub(super) struct Facts<'a> {
+    /// The observation itself.
+    pub(super) seen: &'a TokenObserved,
+    /// The row, unless it was never written.
+    pub(super) row: Option<&'a TokenView>,
+    /// The active revision, if its end has not come.
+    pub(super) active: Option<&'a RevisionView>,
+    /// The newest revision that was ever activated, live or not.
+    pub(super) latest: Option<&'a RevisionView>,
+    /// The replaced revision that still lives.
+    pub(super) overlap: Option<&'a RevisionView>,
+    /// What stands under the wanted Secret name.
+    pub(super) secret: Holding<'a>,
+    /// What stands under the row's Secret name, if that is another.
+    pub(super) former: Option<Holding<'a>>,
+}
+
+/// Whose a Secret is.
+#[derive(Clone, Copy)]
+pub(super) enum Holding<'a> {
+    /// Nobody's: there is none.
+    Nothing,
+    /// Ours, with the value of this revision.
+    Revision(&'a RevisionView, &'a SecretContent),
+    /// Ours, with a content that is not of this token.
+    Altered(&'a SecretContent),
+    /// Not ours.
+    Foreign,
+    /// Cannot be read.
+    Unreadable(&'a str),
+}
+
+impl<'a> Facts<'a> {
+    /// Reads an observation.
+    pub(super) fn of(seen: &'a TokenObserved) -> Self {
+        let row = seen.row.as_ref();
+        let now = seen.resource.now;
+        let revisions = row.map_or(&[][..], |row| &row.revisions);
+        let newest = |wanted: &dyn Fn(&RevisionView) -> bool| revisions.iter().filter(|revision| wanted(revision)).max_by_key(|revision| revision.revision);
+        let wants_row_name = row.is_none_or(|row| row.secret_name == seen.secret_name);
+        Self {
+            seen,
+            row,
+            active: newest(&|revision| revision.state == RevisionState::Active && is_live(revision, now)),
+            latest: newest(&|revision| revision.state != RevisionState::Pending),
+            overlap: newest(&|revision| revision.state == RevisionState::Previous && is_live(revision, now)),
+            secret: holding(row, wants_row_name, &seen.secret),
+            former: seen.former.as_ref().map(|former| holding(row, true, former)),
+        }
+    }
+
+    /// Revisions whose value may be in the Secret and was not activated, and which are still alive.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &'a RevisionView> {
+        let now = self.seen.resource.now;
+        let revisions = self.row.map_or(&[][..], |row| &row.revisions);
+        revisions.iter().filter(move |revision| revision.state == RevisionState::Pending && is_live(revision, now))
+    }
+
+    /// How long a new revision lives, in ms.
+    pub(super) fn lifetime_ms(&self) -> i64 {
+        let lifetime = self.seen.resource.spec.lifetime().unwrap_or(crds::DEFAULT_TTL);
+        i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// Whether another resource, or a Secret that is not ours, keeps this token from its Secret.
+    pub(super) fn is_in_conflict(&self) -> bool {
+        self.seen.claim != SecretClaim::Free || matches!(self.secret, Holding::Foreign | Holding::Unreadable(_))
+    }
+
+    /// Whether a new value may be issued: the token is meant to work, and so is its project.
+    pub(super) fn may_issue(&self) -> bool {
+        let spec = &self.seen.resource.spec;
+        let project_takes = matches!(self.seen.project, ProjectSeen::Ready { active: true, .. });
+        let known = self.row.is_some() || !matches!(self.seen.resource.standing, Standing::Invalid(_));
+        spec.state == crds::TokenState::Active && project_takes && known && !self.is_in_conflict()
+    }
+}
+
+impl Holding<'_> {
+    /// The content to expect when this Secret is replaced or deleted: none if it is absent or not ours.
+    pub(super) fn ours(&self) -> Option<&SecretVersion> {
+        match self {
+            Self::Revision(_, content) | Self::Altered(content) => Some(&content.version),
+            Self::Nothing | Self::Foreign | Self::Unreadable(_) => None,
+        }
+    }
+
+    /// The revision whose value it holds.
+    pub(super) fn revision(&self) -> Option<&RevisionView> {
+        if let Self::Revision(revision, _) = self { Some(revision) } else { None }
+    }
+}
+
+fn is_live(revision: &RevisionView, now: DbTime) -> bool {
+    revision.ends_at > now
+}
+
+/// Ours is what holds a value of this token, or what stands where this token is known to have written.
+fn holding<'a>(row: Option<&'a TokenView>, has_name: bool, secret: &'a SecretSeen) -> Holding<'a> {
+    let content = match secret {
+        SecretSeen::Absent => return Holding::Nothing,
+        SecretSeen::Unreadable(why) => return Holding::Unreadable(why),
+        SecretSeen::Present(content) => content,
+    };
+    let Some(row) = row else { return Holding::Foreign };
+    let digest = content.value.as_ref().map(store::TokenValue::digest);
+    if let Some(revision) = row.revisions.iter().find(|revision| Some(revision.digest) == digest) {
+        return Holding::Revision(revision, content);
+    }
+    let written = row.revisions.iter().any(|revision| revision.write_begun || matches!(revision.state, RevisionState::Active | RevisionState::Previous));
+    if has_name && written { Holding::Altered(content) } else { Holding::Foreign }
+}

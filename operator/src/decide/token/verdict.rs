@@ -1,0 +1,212 @@
+//! What a token's status says: its conditions, its times, and when it must be looked at again.
+//! It refuses to know what will be done next; it speaks about what is.
+
+use crds::conditions::{Condition, ConditionStatus, ConditionType, Finding, find, merge};
+use crds::events::EventReason;
+use crds::{PreviousRevision, Reason, WitheringTokenStatus};
+use store::{DbTime, RevokedBy, TokenState};
+
+use super::facts::{Facts, Holding};
+use super::timing;
+use crate::decide::{programmed, report};
+use crate::effect::Notice;
+use crate::observed::{ProjectSeen, SecretClaim};
+
+/// The conditions, `Ready` last.
+pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
+    let mut findings = vec![accepted(facts), resolved(facts), in_force(facts), delivered(facts)];
+    findings.extend(exhausted(facts));
+    let ready = ready(facts, &findings);
+    findings.push(ready);
+    findings
+}
+
+fn accepted(facts: &Facts<'_>) -> Finding {
+    match &facts.seen.claim {
+        SecretClaim::Taken(why) => Finding::fails(ConditionType::Accepted, Reason::SecretConflict, why.clone()),
+        _ => report::accepted(&facts.seen.resource.standing),
+    }
+}
+
+fn resolved(facts: &Facts<'_>) -> Finding {
+    let object = &facts.seen.resource.object;
+    let name = &facts.seen.resource.spec.project_ref.name;
+    match facts.seen.project {
+        ProjectSeen::Missing => {
+            let why = format!("spec.projectRef.name: LLMProject {}/{name} does not exist; create it", object.namespace);
+            Finding::fails(ConditionType::ResolvedRefs, Reason::ProjectNotFound, why)
+        }
+        ProjectSeen::NotReady | ProjectSeen::Ready { .. } => {
+            Finding::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, format!("LLMProject {name} was found"))
+        }
+    }
+}
+
+fn in_force(facts: &Facts<'_>) -> Finding {
+    facts.row.map_or_else(
+        || Finding::fails(ConditionType::Programmed, Reason::Pending, "no key was issued yet"),
+        |row| programmed::programmed(row.takeaway_version, &facts.seen.resource.replicas),
+    )
+}
+
+fn delivered(facts: &Facts<'_>) -> Finding {
+    let fails = |reason, message: String| Finding::fails(ConditionType::Delivered, reason, message);
+    let seen = facts.seen;
+    let name = format!("{}/{}", seen.resource.object.namespace, seen.secret_name);
+    if let Some(row) = facts.row.filter(|row| row.state == TokenState::Revoked) {
+        return fails(revoked_reason(row.revoked_by), format!("the token is revoked; Secret {name} is deleted"));
+    }
+    if let SecretClaim::Declared(why) = &seen.claim {
+        return fails(Reason::SecretConflict, why.clone());
+    }
+    let failure = seen.resource.memory.setback.as_ref();
+    match facts.secret {
+        Holding::Foreign => {
+            let why = format!("Secret {name} exists and was not written for this token; delete it, or name another in spec.secret.name");
+            fails(Reason::SecretConflict, why)
+        }
+        Holding::Unreadable(why) => fails(Reason::DeliveryFailed, format!("Secret {name} cannot be read: {why}")),
+        Holding::Revision(held, content) if facts.active.is_some_and(|active| active.digest == held.digest) => match failure {
+            Some(failure) if content.base_url.as_deref() != Some(&seen.base_url) => fails(Reason::DeliveryFailed, failure.why.clone()),
+            _ => Finding::holds(ConditionType::Delivered, Reason::Delivered, format!("the key stands in Secret {name}")),
+        },
+        _ => match failure {
+            Some(failure) => fails(Reason::DeliveryFailed, failure.why.clone()),
+            None => fails(Reason::Pending, format!("Secret {name} does not hold a working key")),
+        },
+    }
+}
+
+/// Present only while it is true.
+fn exhausted(facts: &Facts<'_>) -> Option<Finding> {
+    let quota = facts.row?.quota.filter(|quota| quota.used.saturating_add(quota.forfeited) >= quota.max_units)?;
+    facts.row.filter(|row| row.max_requests.is_some() && row.state != TokenState::Revoked)?;
+    let why = format!("all {} requests of this period are used up; raise spec.maxRequests or wait for the renewal", quota.max_units);
+    Some(Finding::holds(ConditionType::Exhausted, Reason::RequestsExhausted, why))
+}
+
+fn ready(facts: &Facts<'_>, findings: &[Finding]) -> Finding {
+    let seen = facts.seen;
+    let fails = |reason, message: String| Finding::fails(ConditionType::Ready, reason, message);
+    let failing = |about: ConditionType| {
+        let finding = findings.iter().find(|finding| finding.about == about && finding.status != ConditionStatus::True)?;
+        Some(Finding { about: ConditionType::Ready, ..finding.clone() })
+    };
+    if let Some(finding) = switched_off(facts).or_else(|| failing(ConditionType::Accepted)).or_else(|| failing(ConditionType::ResolvedRefs)) {
+        return finding;
+    }
+    match seen.project {
+        ProjectSeen::Ready { active: true, .. } => {}
+        ProjectSeen::Ready { active: false, .. } => {
+            return fails(Reason::ProjectInactive, format!("LLMProject {} is Inactive; its keys are refused", seen.resource.spec.project_ref.name));
+        }
+        ProjectSeen::NotReady | ProjectSeen::Missing => {
+            let name = &seen.resource.spec.project_ref.name;
+            return fails(Reason::ProjectNotReady, format!("LLMProject {name} is not in force; see its conditions"));
+        }
+    }
+    if facts.active.is_none() && facts.latest.is_some() && facts.pending().next().is_none() && !facts.is_in_conflict() {
+        return fails(Reason::Expired, "the last key has reached its end".to_owned());
+    }
+    if let Some(finding) = failing(ConditionType::Delivered).or_else(|| failing(ConditionType::Programmed)) {
+        return finding;
+    }
+    if let Some(exhausted) = findings.iter().find(|finding| finding.about == ConditionType::Exhausted) {
+        return fails(Reason::RequestsExhausted, exhausted.message.clone());
+    }
+    let due = facts.active.is_some_and(|active| seen.resource.now >= timing::renewal_due(active));
+    if let Some(failure) = seen.resource.memory.setback.as_ref().filter(|_| due) {
+        return fails(Reason::RenewalFailing, format!("renewal is due and fails: {}", failure.why));
+    }
+    Finding::holds(ConditionType::Ready, how_issued(facts), "the key works")
+}
+
+/// Revoked or suspended, by whomever.
+fn switched_off(facts: &Facts<'_>) -> Option<Finding> {
+    let fails = |reason, message: &str| Some(Finding::fails(ConditionType::Ready, reason, message));
+    let is_revoked = facts.row.is_some_and(|row| row.state == TokenState::Revoked);
+    match facts.seen.resource.spec.state {
+        _ if is_revoked && facts.row.and_then(|row| row.revoked_by) == Some(RevokedBy::Manage) => {
+            fails(Reason::RevokedByManage, "revoked through /manage, which is final; create a token of another name")
+        }
+        _ if is_revoked => fails(Reason::Revoked, "revoked, which is final; create a token of another name"),
+        crds::TokenState::Revoked => fails(Reason::Revoked, "revoked before a key was issued"),
+        crds::TokenState::Suspended => fails(Reason::Suspended, "the key is refused; set spec.state to Active to have it work again"),
+        crds::TokenState::Active => None,
+    }
+}
+
+fn revoked_reason(by: Option<RevokedBy>) -> Reason {
+    if by == Some(RevokedBy::Manage) { Reason::RevokedByManage } else { Reason::Revoked }
+}
+
+/// How the present key came to be: what status says of it already, or, for a new one, whether its predecessor was due.
+fn how_issued(facts: &Facts<'_>) -> Reason {
+    let Some(active) = facts.active.filter(|active| active.revision > 1) else { return Reason::Issued };
+    let status = facts.seen.resource.status.as_ref().filter(|status| status.revision == Some(active.revision));
+    let said = status.and_then(|status| find(&status.conditions, ConditionType::Ready)).and_then(|ready| ready.reason.parse().ok());
+    if let Some(reason) = said.filter(|reason| matches!(reason, Reason::Issued | Reason::Renewed | Reason::Reissued | Reason::Rotated)) {
+        return reason;
+    }
+    let revisions = facts.row.map_or(&[][..], |row| &row.revisions);
+    let before = revisions.iter().filter(|revision| revision.revision < active.revision).max_by_key(|revision| revision.revision);
+    let was_due = before.is_some_and(|before| active.issued_at.ms_since(before.issued_at) >= facts.lifetime_ms() / 3 * 2);
+    if was_due { Reason::Renewed } else { Reason::Reissued }
+}
+
+/// The events that come with a change of status.
+pub(super) fn notices(facts: &Facts<'_>, findings: &[Finding]) -> Vec<Notice> {
+    let before = facts.seen.resource.status.as_ref();
+    let mut notices = report::notices(conditions(facts), findings);
+    let Some(active) = facts.active.filter(|active| before.and_then(|status| status.revision) != Some(active.revision)) else { return notices };
+    let note = format!("revision {} is in Secret {}", active.revision, facts.seen.secret_name);
+    match how_issued(facts) {
+        Reason::Issued => notices.push(Notice { reason: EventReason::TokenIssued, note }),
+        Reason::Renewed => notices.push(Notice { reason: EventReason::TokenRenewed, note }),
+        _ => {}
+    }
+    notices
+}
+
+fn conditions<'a>(facts: &Facts<'a>) -> &'a [Condition] {
+    facts.seen.resource.status.as_ref().map_or(&[], |status| &status.conditions)
+}
+
+/// The whole status.
+pub(super) fn status(facts: &Facts<'_>, findings: &[Finding]) -> WitheringTokenStatus {
+    let resource = &facts.seen.resource;
+    let present = facts.active.or(facts.latest);
+    let is_delivered = findings.iter().any(|finding| finding.about == ConditionType::Delivered && finding.status == ConditionStatus::True);
+    WitheringTokenStatus {
+        observed_generation: Some(resource.object.generation),
+        conditions: merge(conditions(facts), findings, resource.object.generation, report::timestamp(resource.now)),
+        token_prefix: present.map(|revision| revision.prefix.clone()),
+        revision: present.map(|revision| revision.revision),
+        issued_time: present.map(|revision| report::time(revision.issued_at)),
+        expiration_time: present.map(|revision| report::time(revision.ends_at)),
+        renewal_time: renewal_at(facts).map(report::time),
+        previous: facts
+            .overlap
+            .map(|overlap| PreviousRevision { revision: overlap.revision, expiration_time: report::time(overlap.ends_at) }),
+        secret_name: is_delivered.then(|| facts.seen.secret_name.clone()),
+    }
+}
+
+/// When the active revision is renewed, if it may be: when it is due, but not before the overlap ends.
+fn renewal_at(facts: &Facts<'_>) -> Option<DbTime> {
+    let due = timing::renewal_due(facts.active.filter(|_| facts.may_issue())?);
+    Some(facts.overlap.map_or(due, |overlap| due.max(overlap.ends_at)))
+}
+
+/// The next moment at which time alone changes something.
+pub(super) fn recheck_at(facts: &Facts<'_>, findings: &[Finding]) -> Option<DbTime> {
+    let now = facts.seen.resource.now;
+    let moments = [
+        renewal_at(facts),
+        facts.active.map(|active| active.ends_at),
+        facts.overlap.map(|overlap| overlap.ends_at),
+        facts.seen.resource.memory.pausing(now).map(|setback| setback.retry_at),
+        findings.iter().find_map(|finding| programmed::recheck(finding, now)),
+    ];
+    moments.into_iter().flatten().filter(|moment| *moment > now).min()
+}

@@ -1,0 +1,131 @@
+//! Many at once, through more than one store on one database, as several processes would.
+
+use std::sync::Arc;
+
+use store::{FeedVersion, HolderId, KeyRing, LeaseReport, QuotaId, SealingKey};
+
+use crate::harness::{Database, claim, on_every_engine, project_spec};
+
+/// Spends all that it is granted until nothing will ever come again; every third answer is lost, as if a connection broke.
+async fn spend(fleet: &store::Fleet, quota: QuotaId) -> u64 {
+    let holder = HolderId::new();
+    let (mut spent, mut amount, mut turn) = (0, 0, 0);
+    loop {
+        turn += 1;
+        let answer = fleet
+            .settle(
+                holder,
+                &[LeaseReport {
+                    quota,
+                    spent,
+                    amount,
+                    want: 7,
+                }],
+            )
+            .await
+            .unwrap()[0];
+        if answer.exhausted {
+            assert_eq!(answer.amount, spent, "exhausted means that nobody holds anything");
+            return spent;
+        }
+        if turn % 3 == 0 {
+            continue; // The answer is lost: the block was closed at `amount`, so what came on top goes back.
+        }
+        amount = answer.amount;
+        spent = if answer.wanted { spent } else { amount };
+        if answer.wanted {
+            amount = spent;
+        }
+    }
+}
+
+async fn eight_tasks_on_two_stores_admit_exactly_the_limit(database: Database) {
+    let keys = SealingKey::generate();
+    let text = keys.to_base64();
+    let reopened = SealingKey::from_base64(secrecy::ExposeSecret::expose_secret(&text)).unwrap();
+    let stores = [database.open(KeyRing::single(keys)).await, database.open(KeyRing::single(reopened)).await];
+    stores[0].migrate().await.unwrap();
+    let mut fleets = Vec::new();
+    for store in &stores {
+        fleets.push(store.claim(&claim("fleet")).await.unwrap());
+    }
+    let (project, _) = fleets[0].put_project(&project_spec("team")).await.unwrap();
+    let value = store::TokenValue::mint();
+    let pending = store::PendingRevision {
+        max_requests: Some(500),
+        ..crate::harness::pending("app", project, 1, &value)
+    };
+    fleets[0].insert_pending(&pending).await.unwrap();
+    let quota = fleets[1].tokens().await.unwrap()[0].quota.unwrap().id;
+
+    let tasks: Vec<_> = (0..8)
+        .map(|i| {
+            let fleet = fleets[i % 2].clone();
+            tokio::spawn(async move { spend(&fleet, quota).await })
+        })
+        .collect();
+    let mut admitted = 0;
+    for task in tasks {
+        admitted += task.await.unwrap();
+    }
+    let end = fleets[0].tokens().await.unwrap()[0].quota.unwrap();
+    assert_eq!((admitted, end.used, end.reserved, end.forfeited), (500, 500, 0, 0));
+}
+
+async fn versions_come_without_gaps_and_in_the_order_of_commits(database: Database) {
+    let world = Arc::new(database.fleet().await);
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                let mut last = FeedVersion(0);
+                for i in 0..10 {
+                    let (_, version) = world.fleet.put_project(&project_spec(&format!("team-{task}-{i}"))).await.unwrap();
+                    assert!(version > last);
+                    last = version;
+                    // Whatever is visible is complete: no version below the head is still to come.
+                    let changes = world.fleet.changes_after(FeedVersion(0)).await.unwrap().unwrap();
+                    assert!(changes.iter().enumerate().all(|(i, change)| change.version.0 == i as i64 + 1));
+                    assert!(changes.len() as i64 >= version.0);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(world.fleet.feed_head().await.unwrap().version, FeedVersion(80));
+}
+
+async fn a_call_that_is_abandoned_half_way_leaves_nothing_and_blocks_nobody(database: Database) {
+    let world = database.fleet().await;
+    for i in 0..200 {
+        let name = format!("team-{i}");
+        let spec = project_spec(&name);
+        let abandoned = world.fleet.put_project(&spec);
+        // Polled a different number of times each round, so that it is dropped at every await in turn.
+        let mut polls = i % 40;
+        tokio::pin!(abandoned);
+        std::future::poll_fn(|cx| {
+            if polls == 0 {
+                return std::task::Poll::Ready(());
+            }
+            polls -= 1;
+            match abandoned.as_mut().poll(cx) {
+                std::task::Poll::Ready(_) => std::task::Poll::Ready(()),
+                std::task::Poll::Pending => std::task::Poll::Pending,
+            }
+        })
+        .await;
+    }
+    let head = world.fleet.put_project(&project_spec("last")).await.unwrap().1;
+    let projects = world.fleet.projects().await.unwrap();
+    assert_eq!(projects.len() as i64, head.0, "each project stands with its version, or neither does");
+    assert!(projects.iter().all(|project| project.credentials.len() == 1), "never half a project");
+}
+
+on_every_engine!(
+    eight_tasks_on_two_stores_admit_exactly_the_limit,
+    versions_come_without_gaps_and_in_the_order_of_commits,
+    a_call_that_is_abandoned_half_way_leaves_nothing_and_blocks_nobody,
+);

@@ -1,0 +1,210 @@
+//! A migrated and claimed database of each engine, with a clock that is moved by hand.
+
+use std::path::PathBuf;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use store::{
+    Claim, CredentialSpec, DbTime, Fleet, FleetId, KeyRing, Owner, PendingRevision, ProjectId, ProjectSpec, ProjectState, ProviderApi, ProviderAuth,
+    ProviderSpec, ResourceUid, SealingKey, Store, TokenId, TokenValue, TokenView,
+};
+
+/// Where every test's clock starts.
+pub(crate) const T0: DbTime = DbTime(1_800_000_000_000);
+
+pub(crate) const HOUR: i64 = 3_600_000;
+
+/// Makes a `#[tokio::test]` of each function for each engine.
+macro_rules! on_every_engine {
+    ($($name:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::harness::Database::sqlite()).await;
+            })+
+        }
+    };
+}
+pub(crate) use on_every_engine;
+
+/// An empty database of one engine, and how to get at it behind the store's back.
+pub(crate) enum Database {
+    Sqlite { dir: tempfile::TempDir },
+}
+
+impl Database {
+    pub(crate) fn sqlite() -> Self {
+        Self::Sqlite {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        match self {
+            Self::Sqlite { dir } => dir.path().join("store.db"),
+        }
+    }
+
+    pub(crate) async fn open(&self, keys: KeyRing) -> Store {
+        match self {
+            Self::Sqlite { .. } => Store::open_sqlite(&self.file(), keys).await.unwrap(),
+        }
+    }
+
+    /// Runs a text that the store would never run.
+    pub(crate) async fn raw(&self, text: &str) {
+        match self {
+            Self::Sqlite { .. } => {
+                sqlx::raw_sql(AssertSqlSafe(text.to_owned()))
+                    .execute(&mut self.connect().await)
+                    .await
+                    .unwrap();
+            }
+        }
+    }
+
+    /// The one number that a text selects.
+    pub(crate) async fn number(&self, text: &str) -> i64 {
+        match self {
+            Self::Sqlite { .. } => sqlx::query(AssertSqlSafe(text.to_owned()))
+                .fetch_one(&mut self.connect().await)
+                .await
+                .unwrap()
+                .get(0),
+        }
+    }
+
+    async fn connect(&self) -> SqliteConnection {
+        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(self.file()))
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn fleet(self) -> World {
+        let keys = SealingKey::generate();
+        let store = self.open(KeyRing::single(keys)).await;
+        store.migrate().await.unwrap();
+        let fleet = store.claim(&claim("fleet")).await.unwrap();
+        let world = World {
+            database: self,
+            store,
+            fleet,
+        };
+        world.take_the_clock().await;
+        world
+    }
+}
+
+pub(crate) fn claim(name: &str) -> Claim {
+    Claim {
+        cluster: "standalone".into(),
+        namespace: "default".into(),
+        name: name.into(),
+    }
+}
+
+/// A claimed database and short words for what tests do with it.
+pub(crate) struct World {
+    pub(crate) database: Database,
+    pub(crate) store: Store,
+    pub(crate) fleet: Fleet,
+}
+
+impl World {
+    async fn take_the_clock(&self) {
+        let replace = format!(
+            "DROP VIEW clock; CREATE TABLE test_clock (now_ms BIGINT NOT NULL);
+            INSERT INTO test_clock VALUES ({}); CREATE VIEW clock AS SELECT now_ms FROM test_clock;",
+            T0.0
+        );
+        self.database.raw(&replace).await;
+    }
+
+    /// Moves the clock to `ms` after the start.
+    pub(crate) async fn at(&self, ms: i64) {
+        self.database.raw(&format!("UPDATE test_clock SET now_ms = {}", T0.0 + ms)).await;
+        assert_eq!(self.store.now().await.unwrap(), T0.plus_ms(ms));
+    }
+
+    pub(crate) fn fleet_id(&self) -> FleetId {
+        self.fleet.id()
+    }
+
+    /// The Echo provider and an active project that uses it.
+    pub(crate) async fn project(&self, name: &str) -> ProjectId {
+        self.fleet.put_providers(&[echo()]).await.unwrap();
+        self.fleet.put_project(&project_spec(name)).await.unwrap().0
+    }
+
+    /// A token with one active revision that lives for an hour.
+    pub(crate) async fn token(&self, name: &str, project: ProjectId, max_requests: Option<u64>) -> Issued {
+        let value = TokenValue::mint();
+        let pending = PendingRevision {
+            max_requests,
+            ..pending(name, project, 1, &value)
+        };
+        let (id, _) = self.fleet.insert_pending(&pending).await.unwrap();
+        assert!(self.fleet.activate(id, &value.digest(), 0).await.unwrap().0);
+        Issued {
+            id,
+            value,
+            name: name.to_owned(),
+            project,
+        }
+    }
+
+    pub(crate) async fn view(&self, name: &str) -> TokenView {
+        self.fleet.token_by_uid(&owner(name).uid).await.unwrap().unwrap()
+    }
+}
+
+pub(crate) struct Issued {
+    pub(crate) id: TokenId,
+    pub(crate) value: TokenValue,
+    pub(crate) name: String,
+    pub(crate) project: ProjectId,
+}
+
+pub(crate) fn owner(name: &str) -> Owner {
+    Owner {
+        cluster: "standalone".into(),
+        uid: ResourceUid::new(format!("uid-{name}")),
+        namespace: "default".into(),
+        name: name.into(),
+    }
+}
+
+pub(crate) fn echo() -> ProviderSpec {
+    ProviderSpec {
+        name: "echo".into(),
+        api: ProviderApi::Echo,
+        base_url: None,
+        auth: ProviderAuth::None,
+    }
+}
+
+pub(crate) fn project_spec(name: &str) -> ProjectSpec {
+    let credentials = vec![CredentialSpec {
+        provider: "echo".into(),
+        key: None,
+    }];
+    ProjectSpec {
+        owner: owner(name),
+        state: ProjectState::Active,
+        credentials,
+    }
+}
+
+pub(crate) fn pending(name: &str, project: ProjectId, revision: i64, value: &TokenValue) -> PendingRevision {
+    PendingRevision {
+        owner: owner(name),
+        project,
+        secret_name: name.into(),
+        revision,
+        digest: value.digest(),
+        prefix: value.prefix().into(),
+        ttl_ms: HOUR,
+        period: 1,
+        max_requests: None,
+    }
+}

@@ -1,0 +1,13 @@
+//! The contract of the store: what it promises, said as functions over a claimed database. Each engine runs all of them.
+
+mod claims;
+mod concurrency;
+mod feed;
+mod files;
+mod grants;
+mod harness;
+mod projects;
+mod quotas;
+mod secrecy;
+mod tokens;
+mod traffic;

@@ -1,0 +1,72 @@
+//! Neither a token nor a provider's key is ever in the clear in a file of the database, in any of the usual disguises.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use store::{CredentialSpec, ProjectSpec};
+
+use crate::harness::{Database, on_every_engine, project_spec};
+
+/// Every text that would give `secret` away: raw, hex, and base64 at each of the three alignments within a longer value.
+fn disguises(secret: &str) -> Vec<String> {
+    let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut all = vec![secret.to_owned(), hex.to_uppercase(), hex];
+    for before in 0..3 {
+        let padded = [vec![0; before], secret.as_bytes().to_vec()].concat();
+        for encoded in [STANDARD_NO_PAD.encode(&padded), URL_SAFE_NO_PAD.encode(&padded)] {
+            // The first group mixes with what precedes, the last with what follows.
+            all.push(encoded[4..encoded.len() - 4].to_owned());
+        }
+    }
+    all
+}
+
+fn found_in(folder: &std::path::Path, secret: &str) -> Vec<String> {
+    let disguises = disguises(secret);
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        let holds = |disguise: &String| bytes.windows(disguise.len()).any(|window| window == disguise.as_bytes());
+        found.extend(disguises.iter().filter(|d| holds(d)).map(|_| path.display().to_string()));
+    }
+    found
+}
+
+async fn no_token_and_no_provider_key_lies_in_the_files(database: Database) {
+    let world = database.fleet().await;
+    let key = "sk-provider-canary-0123456789";
+    let first = CredentialSpec {
+        provider: "openai".into(),
+        key: Some(key.into()),
+    };
+    let (project, _) = world
+        .fleet
+        .put_project(&ProjectSpec {
+            credentials: vec![first],
+            ..project_spec("team")
+        })
+        .await
+        .unwrap();
+    let token = world.token("app", project, Some(10)).await;
+    assert!(world.fleet.load_grant(&token.value.digest()).await.unwrap().unwrap().provider.is_none());
+    world.fleet.projects().await.unwrap();
+
+    let file = world.database.file();
+    let folder = file.parent().unwrap();
+    let secrets = [key, token.value.expose(), &token.value.expose()[15..]];
+    for secret in secrets {
+        assert!(found_in(folder, secret).is_empty(), "in the log");
+    }
+    world.store.close().await;
+    for secret in secrets {
+        assert!(found_in(folder, secret).is_empty(), "in the file");
+    }
+
+    // The scanner itself: it finds each disguise that is planted.
+    for (i, planted) in disguises(key).into_iter().enumerate() {
+        std::fs::write(folder.join("planted"), format!("{}{planted}tail", "x".repeat(i))).unwrap();
+        assert!(!found_in(folder, key).is_empty(), "disguise {i}");
+    }
+}
+
+on_every_engine!(no_token_and_no_provider_key_lies_in_the_files);
