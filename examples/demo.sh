@@ -42,21 +42,21 @@ cat "$work/out"
 # shellcheck disable=SC1090 # the issued key: OPENAI_API_KEY and OPENAI_BASE_URL
 . "$(grep -m 1 '\.env$' "$work/out")"
 
-ask() { # model, text, further curl arguments
-    local model=$1 text=$2
-    shift 2
+ask() { # text, further curl arguments
+    local text=$1
+    shift
     curl --silent --no-buffer --max-time 10 "$@" "$OPENAI_BASE_URL/chat/completions" \
         -H "Authorization: Bearer $OPENAI_API_KEY" -H 'Content-Type: application/json' \
-        -d "{\"model\":\"$model\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"$text\"}]}"
+        -d "{\"model\":\"echo-20ms\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"$text\"}]}"
 }
 
 say "Request 1: a streamed chat completion with the issued key"
-ask echo-20ms "A key that withers." --fail || fail "the stream did not come through"
+ask "A key that withers." --fail || fail "the stream did not come through"
 
 say "Requests 2, 3 …: until the limit is spent"
 status=000
 for number in $(seq 2 20); do
-    status=$(ask echo "again" --output "$work/answer" --write-out '%{http_code}') || fail "request $number got no answer"
+    status=$(ask "again" --output "$work/answer" --write-out '%{http_code}') || fail "request $number got no answer"
     printf 'request %s: %s\n' "$number" "$status"
     [ "$status" = 200 ] || break
 done

@@ -1,27 +1,34 @@
-//! `llm-proxy standalone`: wires log, data directory, database, data plane and control plane together, in the one order in which
-//! a failure at any point leaves nothing half done. It refuses to know how any of them works.
+//! `llm-proxy standalone`: wires data directory, database, data plane and control plane together, in the one order in which a failure at any
+//! point leaves nothing half done. It refuses to know how any of them works.
 
 mod address;
 mod check;
+mod database;
 mod signals;
 
 use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
 
 use operator::files::{self, FilesReconciler, Sources};
 use proxy::{DrainSettings, EgressSettings, Proxy, Settings};
-use store::{Fleet, HolderId, KeyRing, Store};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
+use tokio::task::{LocalSet, spawn_local};
 
 use crate::args::StandaloneArgs;
 use crate::console;
-use crate::data_dir::{DataDir, database_path};
+use crate::data_dir::DataDir;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
 use address::local_url;
-use signals::Signals;
+use database::Database;
 
 /// Threads of the control runtime: manifests, database, look-ups. Requests run on the data plane's own threads.
 const CONTROL_THREADS: usize = 2;
+/// How long what is left on the control runtime may take to end after everything of importance has.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+/// The largest standard input that is read as manifests.
+const MAX_STDIN: u64 = 16 << 20;
 
 /// Validates, or serves until a signal.
 pub(crate) fn run(args: &StandaloneArgs) -> Result<Outcome, Failure> {
@@ -29,17 +36,102 @@ pub(crate) fn run(args: &StandaloneArgs) -> Result<Outcome, Failure> {
     if args.check {
         return check::run(&sources);
     }
-    let log = logging::start(&args.log)?;
+    let _log = logging::start(&args.log)?;
+    // One provider for every TLS connection of the process. It fails only if there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(CONTROL_THREADS)
         .thread_name("control")
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format_args!("cannot start the control threads: {error}")))?;
-    let ended = runtime.block_on(serve(args, sources));
-    if let Err(failure) = &ended {
-        tracing::error!(error = %failure, "ended");
-    }
-    drop(log);
+    let ended = LocalSet::new().block_on(&runtime, serve(args, sources));
+    runtime.shutdown_timeout(LEFTOVERS);
     ended
+}
+
+async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failure> {
+    let asked_to_end = signals::listen().map_err(|error| Failure::new(format_args!("cannot listen for signals: {error}")))?;
+    let dir = DataDir::open(&args.data_dir).map_err(Failure::new)?;
+    let manifests = files::check(&sources);
+    let database = database::open(&dir, &manifests).await?;
+    let Database { store, claim, fleet, holder } = database;
+
+    let proxy = Proxy::start(settings(args), fleet.clone(), holder).await.map_err(Failure::new)?;
+    let local_url = local_url(proxy.addr());
+    let base_url = format!("{}/v1", args.public_url.as_deref().unwrap_or(&local_url));
+    let mut reconciler = FilesReconciler::new(sources, dir.path(), fleet, claim, base_url).map_err(Failure::new)?;
+    let first = reconciler
+        .pass()
+        .await
+        .map_err(|error| Failure::new(format_args!("the manifests cannot be put in force: {error}")))?;
+    announce(&local_url, &first.env_files);
+
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut reconciling = spawn_local(reconciler.run(async move { drop(stopped.await) }));
+    let broken = tokio::select! {
+        () = asked_to_end.wait() => false,
+        // It ends by itself only by a fault of ours; without it nothing would be renewed or revoked.
+        _ = &mut reconciling => true,
+    };
+    let drained = proxy.drain().await;
+    if !drained.leases_returned {
+        tracing::warn!("leases could not be given back: their rest is forfeited at the next start");
+    }
+    drop(stop);
+    if !broken {
+        let _ = reconciling.await;
+    }
+    store.close().await;
+    if broken {
+        return Err(Failure::new(
+            "the manifests' reader broke down, and with it renewal and revocation: see the log, and start llm-proxy again",
+        ));
+    }
+    tracing::info!(cut_replies = drained.cut, "ended");
+    Ok(Outcome::Ok)
+}
+
+/// Says on standard output that everything is up: the address, then each file with a working key.
+fn announce(local_url: &str, env_files: &[impl AsRef<Path>]) {
+    let mut text = format!("ready {local_url}/v1\n");
+    for file in env_files {
+        text += &format!("{}\n", file.as_ref().display());
+    }
+    if let Err(failure) = console::print(&text) {
+        tracing::warn!("{}", failure.report().trim_end());
+    }
+}
+
+fn settings(args: &StandaloneArgs) -> Settings {
+    Settings {
+        listen: args.listen,
+        threads: args.threads,
+        egress: EgressSettings {
+            ca_bundle: args.ca_bundle.clone(),
+            ..EgressSettings::default()
+        },
+        drain: DrainSettings {
+            delay: args.drain_delay,
+            grace: args.drain_grace,
+        },
+        allowed_origins: args.allowed_origins.clone(),
+        ..Settings::default()
+    }
+}
+
+/// The `-f` paths; standard input, if it is one of them, is read here and never again.
+fn sources(args: &StandaloneArgs) -> Result<Sources, Failure> {
+    let (stdin, paths): (Vec<_>, Vec<_>) = args.filename.iter().cloned().partition(|path| path == Path::new("-"));
+    let stdin = if stdin.is_empty() { None } else { Some(read_stdin()?) };
+    Ok(Sources::new(paths, stdin))
+}
+
+fn read_stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    match std::io::stdin().lock().take(MAX_STDIN + 1).read_to_string(&mut text) {
+        Err(error) => Err(Failure::new(format_args!("cannot read manifests from standard input: {error}"))),
+        Ok(_) if text.len() as u64 > MAX_STDIN => Err(Failure::new("cannot read manifests from standard input: more than 16 MiB")),
+        Ok(_) => Ok(text),
+    }
 }

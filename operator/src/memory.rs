@@ -52,8 +52,14 @@ impl Memory {
     /// Notes that an effect outside the database failed.
     pub fn note_failure(&mut self, why: String, now: DbTime) {
         let failures = self.setback.as_ref().map_or(0, |before| before.failures).saturating_add(1);
-        let pause = FIRST_PAUSE_MS.saturating_mul(1_i64 << failures.saturating_sub(1).min(16)).min(LONGEST_PAUSE_MS);
-        self.setback = Some(Setback { why, retry_at: now.plus_ms(pause), failures });
+        let pause = FIRST_PAUSE_MS
+            .saturating_mul(1_i64 << failures.saturating_sub(1).min(16))
+            .min(LONGEST_PAUSE_MS);
+        self.setback = Some(Setback {
+            why,
+            retry_at: now.plus_ms(pause),
+            failures,
+        });
     }
 
     /// The setback whose pause is not over.

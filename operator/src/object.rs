@@ -27,7 +27,12 @@ impl Object {
     /// The owner under which this object's rows stand in the database.
     #[must_use]
     pub fn owner(&self, cluster: &str) -> Owner {
-        Owner { cluster: cluster.to_owned(), uid: self.uid.clone(), namespace: self.namespace.clone(), name: self.name.clone() }
+        Owner {
+            cluster: cluster.to_owned(),
+            uid: self.uid.clone(),
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+        }
     }
 }
 

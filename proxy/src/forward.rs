@@ -112,7 +112,7 @@ async fn steps(thread: &Rc<DataThread>, head: request::Parts, unread: &mut Optio
     };
     let peeked = match kind {
         BodyKind::Json => {
-            let peeked = peek::peek(&whole).map_err(|e| Refusal::from(&e))?;
+            let peeked = peek::peek(&whole).map_err(|e| Refusal::InvalidBody(e.to_api_error()))?;
             outcome.model = peeked.model.as_deref().map(Into::into);
             endpoint.check_model(&peeked).map_err(Refusal::InvalidBody)?;
             Some(peeked)
@@ -146,7 +146,6 @@ async fn send(
     payload: Payload,
     outcome: &mut Outcome,
 ) -> Result<Reply, Refusal> {
-    let observer = observer_of(&plan);
     let prompt_bytes = plan.whole.len();
     let (mut body, charge) = match payload {
         Payload::Whole(held) => (UpstreamBody::Whole(Some(held.bytes)), Some(held.charge)),
@@ -174,7 +173,7 @@ async fn send(
                 }
                 let reply = echo(&plan, permit)?;
                 outcome.status = StatusCode::OK;
-                outcome.meter(observer, prompt_bytes);
+                outcome.meter(observer_of(plan.endpoint, matches!(reply, Reply::EchoStream { .. })), prompt_bytes);
                 return Ok(reply);
             }
             UpstreamKind::Http(target) => {
@@ -195,7 +194,7 @@ async fn send(
                     Ok(answered) => {
                         drop(charge);
                         outcome.status = answered.response.status();
-                        outcome.meter(observer, prompt_bytes);
+                        outcome.meter(observer_of(plan.endpoint, is_event_stream(answered.response.headers())), prompt_bytes);
                         if outcome.status == StatusCode::UNAUTHORIZED {
                             return Err(Refusal::UpstreamAuth {
                                 provider: upstream.provider.clone(),
@@ -211,7 +210,7 @@ async fn send(
                         drop(permit);
                         grant = admit::grant(thread, digest).await?;
                     }
-                    Err(error) => return Err(exchange_refusal(error, &upstream, outcome, observer, prompt_bytes)),
+                    Err(error) => return Err(exchange_refusal(error, &upstream, outcome, prompt_bytes)),
                 }
             }
         }
@@ -253,10 +252,11 @@ async fn read(thread: &DataThread, kind: BodyKind, unread: &mut Option<Incoming>
     })
 }
 
-fn observer_of(plan: &Plan<'_>) -> Option<UsageObserver> {
-    plan.endpoint.metered.then(|| {
-        if plan.peeked.is_some_and(|p| p.stream) {
-            UsageObserver::stream(plan.endpoint.kind)
+/// The answer's own form decides, not what was asked for: forms that stream through unread may ask for a stream, too.
+fn observer_of(endpoint: &Endpoint, events: bool) -> Option<UsageObserver> {
+    endpoint.metered.then(|| {
+        if events {
+            UsageObserver::stream(endpoint.kind)
         } else {
             UsageObserver::whole()
         }
@@ -318,13 +318,7 @@ fn echo(plan: &Plan<'_>, permit: Option<Permit>) -> Result<Reply, Refusal> {
     Ok(reply)
 }
 
-fn exchange_refusal(
-    error: ExchangeError,
-    upstream: &Upstream,
-    outcome: &mut Outcome,
-    observer: Option<UsageObserver>,
-    prompt_bytes: usize,
-) -> Refusal {
+fn exchange_refusal(error: ExchangeError, upstream: &Upstream, outcome: &mut Outcome, prompt_bytes: usize) -> Refusal {
     let provider = upstream.provider.clone();
     match error {
         ExchangeError::Unreachable(why) => {
@@ -336,7 +330,7 @@ fn exchange_refusal(
     }
     // The head went upstream: the request counts, though nothing came back.
     outcome.status = StatusCode::BAD_GATEWAY;
-    outcome.meter(observer, prompt_bytes);
+    outcome.meter(None, prompt_bytes);
     match error {
         ExchangeError::TimedOut => Refusal::UpstreamTimeout { provider },
         ExchangeError::Broken(error) => {

@@ -119,7 +119,7 @@ impl Outcome {
         match &self.metering {
             Some(Metering {
                 observer: Some(observer), ..
-            }) => observer.finish().delta_chunks,
+            }) => observer.finish().events,
             _ => 0,
         }
     }

@@ -1,7 +1,7 @@
 //! Why a request was not served, and the one table that turns each reason into status, code, metric label and retry advice.
 
 use http::StatusCode;
-use llm::{ApiError, PeekError};
+use llm::ApiError;
 
 use crate::block::Standing;
 
@@ -82,16 +82,6 @@ pub(crate) enum Retry {
     After(u32),
     /// `x-should-retry: false`.
     Never,
-}
-
-impl From<&PeekError> for Refusal {
-    fn from(error: &PeekError) -> Self {
-        let blamed = ApiError::new(StatusCode::BAD_REQUEST, error.code(), error.message());
-        Self::InvalidBody(ApiError {
-            param: error.param(),
-            ..blamed
-        })
-    }
 }
 
 impl Refusal {

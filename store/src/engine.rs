@@ -177,6 +177,9 @@ async fn sqlite_pool(connections: u32, options: SqliteConnectOptions) -> Result<
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false);
+    // On a full disk or an I/O error SQLite rolls back by itself. sqlx then counts a transaction that is no more, its own ROLLBACK fails, and
+    // the connection would refuse every later BEGIN: such a one is thrown away.
+    let pool = pool.before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }));
     Ok(pool.connect_with(options).await?)
 }
 
@@ -217,3 +220,7 @@ fn wal_is_absent(path: &Path) -> bool {
     wal.push("-wal");
     matches!(std::fs::metadata(wal), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

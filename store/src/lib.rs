@@ -1,5 +1,8 @@
 //! Floor 1: domain values and typed SQL over the database. Tokens are minted here, keys sealed, quotas leased, changes fed.
 //! It refuses to know Kubernetes, HTTP, manifests and providers' wire formats.
+//!
+//! Errors "of any read" are `Unavailable` (try again), `Corrupt` and `Refused`; "of any write" also `ReadOnly` and `Full`.
+//! A call whose future is dropped half-way has happened whole or not at all.
 
 mod clock;
 mod engine;

@@ -161,7 +161,11 @@ async fn found_by(conn: &mut Conn) -> Result<Option<SchemaInfo>> {
 /// An unmigrated database that holds something belongs to somebody else.
 async fn refuse_foreign_tables(conn: &mut Conn) -> Result<()> {
     let tables = match conn.on_engine() {
-        OnEngine::Sqlite(_) => sql!(conn, one, "SELECT COUNT(*) AS n FROM sqlite_master WHERE type = 'table'")?,
+        OnEngine::Sqlite(_) => sql!(
+            conn,
+            one,
+            "SELECT COUNT(*) AS n FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+        )?,
     };
     match tables.int("n")? {
         0 => Ok(()),

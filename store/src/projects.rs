@@ -39,7 +39,7 @@ pub struct CredentialSpec {
 pub struct ProjectSpec {
     /// Its resource.
     pub owner: Owner,
-    /// Whether its tokens may be used.
+    /// Whether its tokens may be used. `Deleted` is what [`Fleet::delete_project`] does, not what is declared.
     pub state: ProjectState,
     /// One per provider; of two for one provider the last counts.
     pub credentials: Vec<CredentialSpec>,
@@ -71,11 +71,16 @@ impl Fleet {
     /// Inserts or updates by owner uid; one transaction, one version. Nothing is written if it already stands so.
     ///
     /// # Errors
-    /// [`StoreError::WrongKey`] if a stored credential does not open; [`StoreError::Fenced`]; those of any write.
+    /// [`StoreError::Refused`] for a state of `Deleted`; [`StoreError::WrongKey`] if a stored credential does not open; [`StoreError::Fenced`]; those of any write.
     pub async fn put_project(&self, spec: &ProjectSpec) -> Result<(ProjectId, FeedVersion)> {
+        if spec.state == ProjectState::Deleted {
+            return Err(StoreError::Refused(format!(
+                "project {}/{} cannot be declared as deleted",
+                spec.owner.namespace, spec.owner.name
+            )));
+        }
         let mut tx = self.store().begin().await?;
-        let owner = &spec.owner;
-        let (cluster, uid, namespace, name) = owner.columns();
+        let (cluster, uid, namespace, name) = spec.owner.columns();
         let upsert = "INSERT INTO projects (fleet_id, id, origin, owner_cluster, owner_uid, namespace, name, state, created_at, updated_at)
             VALUES ($1, $2, 'Resource', $3, $4, $5, $6, $7, (SELECT now_ms FROM clock), (SELECT now_ms FROM clock))
             ON CONFLICT (fleet_id, owner_cluster, owner_uid) DO UPDATE SET version = projects.version + 1

@@ -173,17 +173,26 @@ impl TokenView {
     }
 }
 
+/// The text that reads tokens with the quota of their current period, up to its last clauses.
+macro_rules! select_tokens {
+    ($tail:literal) => {
+        concat!(
+            "SELECT t.id, t.project_id, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.state, t.state_by, t.period, t.max_requests,
+                t.secret_name, t.takeaway_version, q.id AS quota_id, q.max_units, q.used, q.reserved, q.forfeited
+            FROM tokens t LEFT JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
+                AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.max_units IS NOT NULL ",
+            $tail
+        )
+    };
+}
+
 impl Fleet {
     /// The token of a resource, whatever its state.
     ///
     /// # Errors
     /// Those of any read; [`StoreError::Corrupt`].
     pub async fn token_by_uid(&self, uid: &ResourceUid) -> Result<Option<TokenView>> {
-        let text = "SELECT t.id, t.project_id, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.state, t.state_by, t.period, t.max_requests,
-                t.secret_name, t.takeaway_version, q.id AS quota_id, q.max_units, q.used, q.reserved, q.forfeited
-            FROM tokens t LEFT JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
-                AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.max_units IS NOT NULL
-            WHERE t.fleet_id = $1 AND t.owner_uid = $2 ORDER BY t.id LIMIT 1";
+        let text = select_tokens!("WHERE t.fleet_id = $1 AND t.owner_uid = $2 ORDER BY t.id LIMIT 1");
         let mut snapshot = self.store().snapshot().await?;
         let Some(row) = sql!(snapshot, optional, text, self.key(), uid.as_str())? else {
             return Ok(None);
@@ -200,11 +209,7 @@ impl Fleet {
     /// # Errors
     /// Those of any read; [`StoreError::Corrupt`].
     pub async fn tokens(&self) -> Result<Vec<TokenView>> {
-        let text = "SELECT t.id, t.project_id, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.state, t.state_by, t.period, t.max_requests,
-                t.secret_name, t.takeaway_version, q.id AS quota_id, q.max_units, q.used, q.reserved, q.forfeited
-            FROM tokens t LEFT JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
-                AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.max_units IS NOT NULL
-            WHERE t.fleet_id = $1 AND t.origin = 'Resource' ORDER BY t.namespace, t.name, t.id";
+        let text = select_tokens!("WHERE t.fleet_id = $1 AND t.origin = 'Resource' ORDER BY t.namespace, t.name, t.id");
         let mut snapshot = self.store().snapshot().await?;
         let rows = sql!(snapshot, all, text, self.key())?;
         let mut revisions = self.revisions_by_token(&mut snapshot).await?;

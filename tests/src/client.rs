@@ -219,6 +219,14 @@ impl Connection {
         Ok(response)
     }
 
+    /// Reads the next status line and headers, interim or not (the body, if there is one, stays unread); the status.
+    ///
+    /// # Errors
+    /// As [`Connection::send`].
+    pub fn interim(&mut self) -> io::Result<u16> {
+        Ok(self.head()?.status)
+    }
+
     /// Reads the head, then hands each arrival to `more` until that returns false or the answer ends.
     ///
     /// # Errors
@@ -250,14 +258,19 @@ impl Connection {
 
     fn response_head(&mut self) -> io::Result<Response> {
         loop {
+            let head = self.head()?;
+            if head.status >= 200 {
+                return Ok(head);
+            }
+        }
+    }
+
+    fn head(&mut self) -> io::Result<Response> {
+        loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
                 self.buffer.drain(..end + 4);
-                let response = parse_head(&head)?;
-                if response.status >= 200 {
-                    return Ok(response);
-                }
-                continue;
+                return parse_head(&head);
             }
             if self.fill()? == 0 {
                 return Err(io::Error::new(

@@ -10,6 +10,7 @@
 
 pub mod canary;
 pub mod client;
+pub mod database;
 pub mod dead_end;
 pub mod manifests;
 pub mod mount;
@@ -17,6 +18,7 @@ pub mod program;
 pub mod provider;
 pub mod random;
 pub mod sdk;
+pub mod stage;
 pub mod standalone;
 pub mod status;
 pub mod token;

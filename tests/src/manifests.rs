@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::TempDir;
 
@@ -78,11 +79,11 @@ fn document(kind: &str, name: &str, spec: &str) -> String {
     )
 }
 
-/// A folder of manifest files, removed when it is dropped.
-#[derive(Debug)]
+/// A folder of manifest files. Cloning shares it; it is removed with the last clone.
+#[derive(Clone, Debug)]
 pub struct Folder {
     // Kept apart from `path`, so that a test may remove or rename the folder itself.
-    _parent: TempDir,
+    _parent: Arc<TempDir>,
     path: PathBuf,
 }
 
@@ -90,7 +91,7 @@ impl Folder {
     /// An empty one.
     #[must_use]
     pub fn empty() -> Self {
-        let parent = tempfile::tempdir().expect("a temporary folder");
+        let parent = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let path = parent.path().join("manifests");
         fs::create_dir(&path).expect("a folder for the manifests");
         Self { _parent: parent, path }

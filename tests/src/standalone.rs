@@ -15,10 +15,11 @@ use crate::client::{self, Request, Response};
 use crate::status::Status;
 use crate::{manifests, program, wait};
 
-/// A data dir and how to start a process on it. Cloning shares the folder, which goes with the last clone.
+/// A data dir and how to start a process on it. Cloning shares data and manifests, which go with the last clone.
 #[derive(Clone, Debug)]
 pub struct Setup {
     scratch: Arc<TempDir>,
+    _folder: manifests::Folder,
     data_dir: PathBuf,
     manifests: Vec<String>,
     listen: String,
@@ -35,6 +36,7 @@ impl Setup {
         let manifests = vec![folder.path().display().to_string()];
         Self {
             scratch,
+            _folder: folder.clone(),
             data_dir,
             manifests,
             listen: "127.0.0.1:0".to_owned(),

@@ -4,7 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// `http://IP:PORT`; an address that means every interface is reached by the loopback one.
 pub(super) fn local_url(bound: SocketAddr) -> String {
-    let ip = if bound.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { bound.ip() };
+    let ip = if bound.ip().is_unspecified() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST)
+    } else {
+        bound.ip()
+    };
     format!("http://{}", SocketAddr::new(ip, bound.port()))
 }
 

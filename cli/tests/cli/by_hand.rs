@@ -11,7 +11,10 @@ use crate::process::{BINARY, Ended, Place, Server, quiet_environment, repository
 /// A shell in the repository's root.
 fn bash(script: &str, directory: &Path) -> Command {
     let mut command = Command::new("bash");
-    command.args(["-euo", "pipefail", "-c", script]).current_dir(directory).stdin(Stdio::null());
+    command
+        .args(["-euo", "pipefail", "-c", script])
+        .current_dir(directory)
+        .stdin(Stdio::null());
     quiet_environment(&mut command);
     let path = std::env::join_paths(
         std::iter::once(Path::new(BINARY).parent().unwrap().to_owned()).chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
@@ -23,25 +26,50 @@ fn bash(script: &str, directory: &Path) -> Command {
 /// The README's block after `<!-- run: NAME -->`, or the first unnamed one.
 fn readme(marker: &str) -> String {
     let text = fs::read_to_string(repository().join("README.md")).unwrap();
-    let after = text.split_once(&format!("<!-- {marker} -->\n```")).unwrap_or_else(|| panic!("the README has no block {marker:?}")).1;
+    let after = text
+        .split_once(&format!("<!-- {marker} -->\n```"))
+        .unwrap_or_else(|| panic!("the README has no block {marker:?}"))
+        .1;
     after.split_once('\n').unwrap().1.split_once("\n```").unwrap().0.to_owned()
 }
 
 #[test]
 fn the_demo_runs_within_10_s_and_the_commands_it_ends_with_work() {
     let tmp = tempfile::tempdir().unwrap();
-    let demo = |script: &str| -> Ended { bash(script, &repository()).env("LLM_PROXY_BIN", BINARY).env("TMPDIR", tmp.path()).output().unwrap().into() };
+    let demo = |script: &str| -> Ended {
+        bash(script, &repository())
+            .env("LLM_PROXY_BIN", BINARY)
+            .env("TMPDIR", tmp.path())
+            .output()
+            .unwrap()
+            .into()
+    };
     let started = Instant::now();
     let ended = demo("examples/demo.sh");
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-    assert!(ended.stdout.contains("data: [DONE]") && ended.stdout.contains("rate_limit_exceeded"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("data: [DONE]") && ended.stdout.contains("rate_limit_exceeded"),
+        "{}",
+        ended.stdout
+    );
     assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0, "the demo cleans up");
 
-    let by_hand = ended.stdout.split_once("# --- begin: by hand\n").unwrap().1.split_once("# --- end: by hand").unwrap().0;
+    let by_hand = ended
+        .stdout
+        .split_once("# --- begin: by hand\n")
+        .unwrap()
+        .1
+        .split_once("# --- end: by hand")
+        .unwrap()
+        .0;
     let ended = demo(by_hand);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("data: [DONE]") && ended.stdout.contains("WitheringToken"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("data: [DONE]") && ended.stdout.contains("WitheringToken"),
+        "{}",
+        ended.stdout
+    );
     assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0, "and so does what follows it");
 }
 
@@ -51,10 +79,20 @@ fn the_demo_cleans_up_when_it_is_interrupted() {
     let tmp = place.path().join("tmp");
     fs::create_dir(&tmp).unwrap();
     let mut demo = Command::new("bash");
-    demo.arg("examples/demo.sh").current_dir(repository()).env("LLM_PROXY_BIN", BINARY).env("TMPDIR", &tmp).stdin(Stdio::null());
+    demo.arg("examples/demo.sh")
+        .current_dir(repository())
+        .env("LLM_PROXY_BIN", BINARY)
+        .env("TMPDIR", &tmp)
+        .stdin(Stdio::null());
     let output = place.path().join("output");
-    let mut demo = demo.stdout(File::create(&output).unwrap()).stderr(File::create(place.path().join("errors")).unwrap()).spawn().unwrap();
-    crate::process::eventually("the demo's server is up", || fs::read_to_string(&output).unwrap().contains("ready http://").then_some(()));
+    let mut demo = demo
+        .stdout(File::create(&output).unwrap())
+        .stderr(File::create(place.path().join("errors")).unwrap())
+        .spawn()
+        .unwrap();
+    crate::process::eventually("the demo's server is up", || {
+        fs::read_to_string(&output).unwrap().contains("ready http://").then_some(())
+    });
     // Not SIGINT: a shell that was started in the background of another ignores it. Both have the same trap.
     assert!(Command::new("kill").args(["-TERM", &demo.id().to_string()]).status().unwrap().success());
     assert_eq!(demo.wait().unwrap().code(), Some(143));
@@ -69,7 +107,11 @@ fn the_readmes_first_steps_work() {
     server.line();
     let ended: Ended = bash(&readme("run"), place.path()).output().unwrap().into();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("data: [DONE]") && ended.stdout.contains("default/hello"), "{}", ended.stdout);
+    assert!(
+        ended.stdout.contains("data: [DONE]") && ended.stdout.contains("default/hello"),
+        "{}",
+        ended.stdout
+    );
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
 }
@@ -96,6 +138,10 @@ fn the_readmes_way_to_bring_a_key_works_and_leaves_it_in_no_file() {
     assert!(files.len() > 4, "{files:?}");
     for file in files {
         let bytes = fs::read(&file).unwrap();
-        assert!(!bytes.windows(canary.len()).any(|window| window == canary.as_bytes()), "{}", file.display());
+        assert!(
+            !bytes.windows(canary.len()).any(|window| window == canary.as_bytes()),
+            "{}",
+            file.display()
+        );
     }
 }

@@ -15,7 +15,13 @@ fn check(place: &Place) -> Ended {
 fn the_quickstart_is_valid() {
     let ended = check(&Place::quickstart());
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
-    assert!(["ProxyConfig", "LLMProject", "WitheringToken"].iter().all(|kind| ended.stdout.contains(kind)), "{}", ended.stdout);
+    assert!(
+        ["ProxyConfig", "LLMProject", "WitheringToken"]
+            .iter()
+            .all(|kind| ended.stdout.contains(kind)),
+        "{}",
+        ended.stdout
+    );
 }
 
 #[test]
@@ -27,7 +33,11 @@ fn a_fault_is_told_in_one_line_with_file_line_and_field() {
     );
     let ended = check(&place);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    let fault = ended.stderr.lines().find(|line| line.contains("maxRequest")).unwrap_or_else(|| panic!("{ended:?}"));
+    let fault = ended
+        .stderr
+        .lines()
+        .find(|line| line.contains("maxRequest"))
+        .unwrap_or_else(|| panic!("{ended:?}"));
     assert!(fault.starts_with("error: ") && fault.contains("token.yaml:"), "{fault}");
 }
 
@@ -40,7 +50,13 @@ fn the_openai_example_is_valid_with_the_piped_secret_and_not_without() {
     assert!(ended.stderr.contains("openai"), "{ended:?}");
 
     let mut piped = llm_proxy(["standalone", "--check", "-f", "-", "-f"]);
-    let mut child = piped.arg(&example).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = piped
+        .arg(&example)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let secret = "{apiVersion: v1, kind: Secret, metadata: {name: openai}, stringData: {api-key: sk-canary}}";
     child.stdin.take().unwrap().write_all(secret.as_bytes()).unwrap();
     let ended: Ended = child.wait_with_output().unwrap().into();
@@ -50,7 +66,10 @@ fn the_openai_example_is_valid_with_the_piped_secret_and_not_without() {
 
 #[test]
 fn a_path_that_does_not_exist_is_a_fault() {
-    let ended: Ended = llm_proxy(["standalone", "--check", "-f", "/nonexistent/manifests"]).output().unwrap().into();
+    let ended: Ended = llm_proxy(["standalone", "--check", "-f", "/nonexistent/manifests"])
+        .output()
+        .unwrap()
+        .into();
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.stderr.contains("/nonexistent/manifests"), "{ended:?}");
 }

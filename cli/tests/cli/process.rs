@@ -29,7 +29,17 @@ pub(crate) fn llm_proxy<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> C
 
 /// Takes away what the caller's shell may have set.
 pub(crate) fn quiet_environment(command: &mut Command) {
-    for name in ["LISTEN_ADDR", "LOG_LEVEL", "LOG_FORMAT", "LOG_FILE", "LOG_MAX_SIZE_MB", "LOG_MAX_BACKUPS", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
+    for name in [
+        "LISTEN_ADDR",
+        "LOG_LEVEL",
+        "LOG_FORMAT",
+        "LOG_FILE",
+        "LOG_MAX_SIZE_MB",
+        "LOG_MAX_BACKUPS",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "ALL_PROXY",
+    ] {
         command.env_remove(name);
     }
 }
@@ -45,7 +55,11 @@ pub(crate) struct Ended {
 impl From<Output> for Ended {
     fn from(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Self {
+            code: output.status.code(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 }
 
@@ -128,9 +142,17 @@ impl Server {
         let (lines, stdout) = channel();
         let reader = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || reader.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-        let mut server = Self { child, stdout, log, base_url: String::new() };
+        let mut server = Self {
+            child,
+            stdout,
+            log,
+            base_url: String::new(),
+        };
         let first = server.line();
-        server.base_url = first.strip_prefix("ready ").unwrap_or_else(|| panic!("{first:?} is no ready line\n{}", server.log())).to_owned();
+        server.base_url = first
+            .strip_prefix("ready ")
+            .unwrap_or_else(|| panic!("{first:?} is no ready line\n{}", server.log()))
+            .to_owned();
         server
     }
 
@@ -150,7 +172,11 @@ impl Server {
 
     /// `kill -NAME`.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 

@@ -10,7 +10,11 @@ use crate::process::{Ended, Place, Server, eventually};
 fn refused(place: &Place, more: &[&str]) -> String {
     let ended: Ended = place.standalone().args(more).args(["--log-level", "error"]).output().unwrap().into();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
-    assert!(ended.stderr.starts_with("error: ") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("error: ") && ended.stderr.lines().count() == 1,
+        "{}",
+        ended.stderr
+    );
     ended.stderr
 }
 
@@ -24,8 +28,16 @@ fn it_prints_its_address_and_each_env_file_once_it_serves() {
     let (key, url) = text.trim_end().split_once('\n').unwrap();
     assert!(key.starts_with("OPENAI_API_KEY=sk-lp-"), "{key}");
     assert_eq!(url, format!("OPENAI_BASE_URL={}", server.base_url));
-    assert!(server.base_url.starts_with("http://127.0.0.1:") && server.base_url.ends_with("/v1"), "{}", server.base_url);
-    for secret in [env_file.as_ref(), place.data().join("encryption.key").as_path(), place.data().join("management-token").as_path()] {
+    assert!(
+        server.base_url.starts_with("http://127.0.0.1:") && server.base_url.ends_with("/v1"),
+        "{}",
+        server.base_url
+    );
+    for secret in [
+        env_file.as_ref(),
+        place.data().join("encryption.key").as_path(),
+        place.data().join("management-token").as_path(),
+    ] {
         assert_eq!(fs::metadata(secret).unwrap().permissions().mode() & 0o777, 0o600, "{}", secret.display());
     }
     server.signal("TERM");
@@ -42,7 +54,11 @@ fn a_restart_keeps_the_key_and_the_secrets() {
     let before = kept();
     first.signal("INT");
     assert_eq!(first.wait(), Some(0));
-    assert!(String::from_utf8(before.0.clone()).unwrap().contains("OPENAI_BASE_URL=https://llm.example.com/v1\n"));
+    assert!(
+        String::from_utf8(before.0.clone())
+            .unwrap()
+            .contains("OPENAI_BASE_URL=https://llm.example.com/v1\n")
+    );
     let second = Server::of(with(&place, &["--public-url", "https://llm.example.com/"]), &place);
     second.line();
     assert_eq!(kept(), before);
@@ -52,19 +68,31 @@ fn a_restart_keeps_the_key_and_the_secrets() {
 fn status_reads_the_database_whether_or_not_the_process_runs() {
     let place = Place::quickstart();
     let server = Server::start(&place);
-    let running = eventually("status is well", || Some(place.status(&["-o", "json"])).filter(|ended| ended.code == Some(0)));
+    let running = eventually("status is well", || {
+        Some(place.status(&["-o", "json"])).filter(|ended| ended.code == Some(0))
+    });
     let document: serde_json::Value = serde_json::from_str(&running.stdout).unwrap();
     assert_eq!(document["fleet"], "standalone/default/quickstart");
     assert_eq!(document["objects"].as_array().unwrap().len(), 3);
-    assert_eq!((&document["tokens"][0]["name"], &document["tokens"][0]["maxRequests"]), (&"hello".into(), &5.into()));
+    assert_eq!(
+        (&document["tokens"][0]["name"], &document["tokens"][0]["maxRequests"]),
+        (&"hello".into(), &5.into())
+    );
     let prefix = document["tokens"][0]["prefix"].as_str().unwrap();
-    assert!(fs::read_to_string(server.line()).unwrap().contains(prefix) && prefix.len() == 14, "{prefix}");
+    assert!(
+        fs::read_to_string(server.line()).unwrap().contains(prefix) && prefix.len() == 14,
+        "{prefix}"
+    );
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
     let stopped = place.status(&["--json"]);
     assert_eq!(stopped.code, Some(0), "{stopped:?}");
     let table = place.status(&[]);
-    assert!(table.stdout.contains("WitheringToken") && table.stdout.contains("default/hello"), "{}", table.stdout);
+    assert!(
+        table.stdout.contains("WitheringToken") && table.stdout.contains("default/hello"),
+        "{}",
+        table.stdout
+    );
 }
 
 #[test]
@@ -117,10 +145,19 @@ fn a_database_with_another_key_is_refused() {
 #[test]
 fn nothing_valid_and_nothing_stored_is_refused_with_the_faults() {
     let place = Place::empty();
-    place.write("proxy.yaml", "apiVersion: llm-proxy.dev/v1alpha1\nkind: ProxyConfig\nmetadata: {name: p}\nspec: {database: {sqlite: {}}, providers: 3}\n");
+    place.write(
+        "proxy.yaml",
+        "apiVersion: llm-proxy.dev/v1alpha1\nkind: ProxyConfig\nmetadata: {name: p}\nspec: {database: {sqlite: {}}, providers: 3}\n",
+    );
     let ended: Ended = place.standalone().output().unwrap().into();
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.lines().any(|line| line.starts_with("error: ") && line.contains("proxy.yaml:")), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .lines()
+            .any(|line| line.starts_with("error: ") && line.contains("proxy.yaml:")),
+        "{ended:?}"
+    );
 }
 
 #[test]

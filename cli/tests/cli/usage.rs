@@ -29,14 +29,24 @@ fn wrong_usage_exits_1_and_is_told_on_standard_error() {
 
 #[test]
 fn help_and_version_are_answers() {
-    let answers: &[&[&str]] = &[&["--help"], &["-h"], &["help", "status"], &["standalone", "--help"], &["version"], &["--version"]];
+    let answers: &[&[&str]] = &[
+        &["--help"],
+        &["-h"],
+        &["help", "status"],
+        &["standalone", "--help"],
+        &["version"],
+        &["--version"],
+    ];
     for args in answers {
         let ended = run(*args);
         assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{args:?}: {ended:?}");
         assert!(!ended.stdout.is_empty(), "{args:?}");
     }
     let expected = concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!((run(["version"]).stdout.as_str(), run(["--version"]).stdout.as_str()), (expected, expected));
+    assert_eq!(
+        (run(["version"]).stdout.as_str(), run(["--version"]).stdout.as_str()),
+        (expected, expected)
+    );
 }
 
 #[test]
@@ -44,17 +54,36 @@ fn the_help_names_every_command_and_flag_that_others_script_against() {
     let help = run(["--help"]).stdout;
     assert!(["standalone", "status", "version"].iter().all(|command| help.contains(command)), "{help}");
     let help = run(["standalone", "--help"]).stdout;
-    let expected = ["-f, --filename <PATH>", "--data-dir <DIR>", "--listen <ADDR>", "--check", "--public-url <URL>", "LISTEN_ADDR", "LOG_LEVEL", "LOG_FILE"];
+    let expected = [
+        "-f, --filename <PATH>",
+        "--data-dir <DIR>",
+        "--listen <ADDR>",
+        "--check",
+        "--public-url <URL>",
+        "LISTEN_ADDR",
+        "LOG_LEVEL",
+        "LOG_FILE",
+    ];
     assert!(expected.iter().all(|flag| help.contains(flag)), "{help}");
     let help = run(["status", "--help"]).stdout;
-    assert!(["--data-dir <DIR>", "-o, --output <FORMAT>", "--json"].iter().all(|flag| help.contains(flag)), "{help}");
+    assert!(
+        ["--data-dir <DIR>", "-o, --output <FORMAT>", "--json"]
+            .iter()
+            .all(|flag| help.contains(flag)),
+        "{help}"
+    );
 }
 
 #[test]
 fn a_reader_that_has_gone_away_is_no_error() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let ended: Ended = llm_proxy(["standalone", "--help"]).stdout(writer).stderr(Stdio::piped()).output().unwrap().into();
+    let ended: Ended = llm_proxy(["standalone", "--help"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap()
+        .into();
     assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""));
 }
 
@@ -71,6 +100,10 @@ fn status_of_a_directory_without_a_database_is_an_error_in_one_line() {
     let root = tempfile::tempdir().unwrap();
     let ended: Ended = llm_proxy(["status", "--data-dir"]).arg(root.path()).output().unwrap().into();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
-    assert!(ended.stderr.starts_with("error: no database in ") && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+    assert!(
+        ended.stderr.starts_with("error: no database in ") && ended.stderr.lines().count() == 1,
+        "{}",
+        ended.stderr
+    );
     assert_eq!(root.path().read_dir().unwrap().count(), 0, "status writes nothing");
 }

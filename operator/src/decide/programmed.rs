@@ -12,13 +12,21 @@ const NAMED: usize = 5;
 
 /// The condition for rows whose last take-away has this version.
 pub(crate) fn programmed(takeaway: FeedVersion, replicas: &[ReplicaView]) -> Finding {
-    let late: Vec<String> = replicas.iter().filter(|replica| replica.acked < takeaway).map(|replica| replica.holder.to_string()).collect();
+    let late: Vec<String> = replicas
+        .iter()
+        .filter(|replica| replica.acked < takeaway)
+        .map(|replica| replica.holder.to_string())
+        .collect();
     if late.is_empty() {
         return Finding::holds(ConditionType::Programmed, Reason::Programmed, "in force on every replica");
     }
     let named = late.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if late.len() > NAMED { ", …" } else { "" };
-    let message = format!("{} of {} replicas have not acknowledged it yet: {named}{more}", late.len(), replicas.len());
+    let message = format!(
+        "{} of {} replicas have not acknowledged it yet: {named}{more}",
+        late.len(),
+        replicas.len()
+    );
     Finding::fails(ConditionType::Programmed, Reason::AwaitingReplicas, message)
 }
 
@@ -33,7 +41,12 @@ mod tests {
     use store::HolderId;
 
     fn replica(acked: i64) -> ReplicaView {
-        ReplicaView { holder: HolderId::new(), acked: FeedVersion(acked), seen_at: DbTime(0), stale_after_ms: 1_000 }
+        ReplicaView {
+            holder: HolderId::new(),
+            acked: FeedVersion(acked),
+            seen_at: DbTime(0),
+            stale_after_ms: 1_000,
+        }
     }
 
     #[test]

@@ -14,7 +14,10 @@ use crate::observed::ProxyConfigObserved;
 /// Decides the next effect for a ProxyConfig. A deleted one is forgotten; the fleet's rows stay, so that the same name can claim them again.
 pub(super) fn decide(seen: &ProxyConfigObserved) -> Decision {
     if seen.resource.is_gone() {
-        return Decision { effect: Some(Effect::Forget(seen.resource.object.uid.clone())), recheck_at: None };
+        return Decision {
+            effect: Some(Effect::Forget(seen.resource.object.uid.clone())),
+            recheck_at: None,
+        };
     }
     let findings = findings(seen);
     let recheck_at = findings.iter().find_map(|finding| programmed::recheck(finding, seen.resource.now));
@@ -54,17 +57,32 @@ fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
     let replicas = &seen.resource.replicas;
     let pushed = seen.resource.memory.pushed.unwrap_or(FeedVersion(0));
     let available = if replicas.is_empty() {
-        Finding::fails(ConditionType::Available, Reason::NoReplicas, "no replica serves; start one, or look at why those that should run do not")
+        Finding::fails(
+            ConditionType::Available,
+            Reason::NoReplicas,
+            "no replica serves; start one, or look at why those that should run do not",
+        )
     } else {
-        Finding::holds(ConditionType::Available, Reason::Available, format!("{} of {} replicas serve", replicas.len(), replicas.len()))
+        Finding::holds(
+            ConditionType::Available,
+            Reason::Available,
+            format!("{} of {} replicas serve", replicas.len(), replicas.len()),
+        )
     };
     let mut findings = vec![
         report::accepted(&seen.resource.standing),
-        Finding::holds(ConditionType::DatabaseReady, Reason::DatabaseReady, "the database is reached, claimed and writable"),
+        Finding::holds(
+            ConditionType::DatabaseReady,
+            Reason::DatabaseReady,
+            "the database is reached, claimed and writable",
+        ),
         programmed::programmed(pushed, replicas),
         available,
     ];
-    let ready = report::ready(&findings, Finding::holds(ConditionType::Ready, Reason::Ready, format!("serving at {}", seen.base_url)));
+    let ready = report::ready(
+        &findings,
+        Finding::holds(ConditionType::Ready, Reason::Ready, format!("serving at {}", seen.base_url)),
+    );
     findings.push(ready);
     findings
 }
@@ -72,11 +90,16 @@ fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
 fn notices(seen: &ProxyConfigObserved, findings: &[Finding]) -> Vec<Notice> {
     let before = conditions(seen);
     let mut notices = report::notices(before, findings);
-    let in_force = findings.iter().any(|finding| finding.about == ConditionType::Programmed && finding.reason == Reason::Programmed);
+    let in_force = findings
+        .iter()
+        .any(|finding| finding.about == ConditionType::Programmed && finding.reason == Reason::Programmed);
     let pushed_now = seen.resource.memory.pushed.is_some() && in_force;
     let generation_moved = seen.resource.status.as_ref().and_then(|status| status.observed_generation) != Some(seen.resource.object.generation);
     if pushed_now && generation_moved {
-        notices.push(Notice { reason: EventReason::ConfigPushed, note: "the providers are in force on every replica".to_owned() });
+        notices.push(Notice {
+            reason: EventReason::ConfigPushed,
+            note: "the providers are in force on every replica".to_owned(),
+        });
     }
     notices
 }

@@ -14,7 +14,11 @@ use crate::object::{Resource, Standing};
 /// `Accepted`, from how the declaration stands.
 pub(crate) fn accepted(standing: &Standing) -> Finding {
     match standing {
-        Standing::Invalid(why) => Finding::fails(ConditionType::Accepted, Reason::InvalidSpec, format!("{why}; the last good spec stays in force")),
+        Standing::Invalid(why) => Finding::fails(
+            ConditionType::Accepted,
+            Reason::InvalidSpec,
+            format!("{why}; the last good spec stays in force"),
+        ),
         Standing::SourceMissing(why) => Finding::holds(ConditionType::Accepted, Reason::SourceMissing, why.clone()),
         Standing::Present | Standing::Gone => Finding::holds(ConditionType::Accepted, Reason::Accepted, "the spec is valid"),
     }
@@ -23,13 +27,25 @@ pub(crate) fn accepted(standing: &Standing) -> Finding {
 /// `Ready`, which fails with the first of the conditions that fails.
 pub(crate) fn ready(findings: &[Finding], otherwise: Finding) -> Finding {
     let failed = findings.iter().find(|finding| finding.status != ConditionStatus::True);
-    failed.map_or(otherwise, |first| Finding { about: ConditionType::Ready, ..first.clone() })
+    failed.map_or(otherwise, |first| Finding {
+        about: ConditionType::Ready,
+        ..first.clone()
+    })
 }
 
 /// The events that new findings bring: one for each condition that comes to stand on a reason worth an event.
 pub(crate) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice> {
     let is_new = |finding: &&Finding| find(before, finding.about).is_none_or(|old| old.reason != finding.reason.as_str());
-    findings.iter().filter(is_new).filter_map(|finding| Some(Notice { reason: event(finding)?, note: finding.message.clone() })).collect()
+    findings
+        .iter()
+        .filter(is_new)
+        .filter_map(|finding| {
+            Some(Notice {
+                reason: event(finding)?,
+                note: finding.message.clone(),
+            })
+        })
+        .collect()
 }
 
 fn event(finding: &Finding) -> Option<EventReason> {

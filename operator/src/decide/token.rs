@@ -18,7 +18,10 @@ pub(super) fn decide(seen: &TokenObserved) -> Decision {
     let facts = Facts::of(seen);
     if is_leaving(&facts) {
         let retry_at = seen.resource.memory.pausing(seen.resource.now).map(|setback| setback.retry_at);
-        return Decision { effect: leave(&facts), recheck_at: retry_at };
+        return Decision {
+            effect: leave(&facts),
+            recheck_at: retry_at,
+        };
     }
     let findings = verdict::findings(&facts);
     let effect = revoke(&facts)
@@ -28,8 +31,18 @@ pub(super) fn decide(seen: &TokenObserved) -> Decision {
         .or_else(|| rename(&facts))
         .or_else(|| issue::issue(&facts))
         .or_else(|| readdress(&facts))
-        .or_else(|| report::report(&seen.resource, verdict::status(&facts, &findings), verdict::notices(&facts, &findings), Status::Token));
-    Decision { effect, recheck_at: verdict::recheck_at(&facts, &findings) }
+        .or_else(|| {
+            report::report(
+                &seen.resource,
+                verdict::status(&facts, &findings),
+                verdict::notices(&facts, &findings),
+                Status::Token,
+            )
+        });
+    Decision {
+        effect,
+        recheck_at: verdict::recheck_at(&facts, &findings),
+    }
 }
 
 /// Deleted, or deleted by a process that died before it could forget: what comes back under the same name is another resource.
@@ -40,7 +53,10 @@ fn is_leaving(facts: &Facts<'_>) -> bool {
 /// Deletion, in an order in which a crash leaves nothing behind: the values die, the Secret goes, and only then is the resource forgotten.
 fn leave(facts: &Facts<'_>) -> Option<Effect> {
     if let Some(row) = facts.row.filter(|row| row.state != TokenState::Revoked) {
-        return Some(Effect::Revoke { token: row.id, by: RevokedBy::Deletion });
+        return Some(Effect::Revoke {
+            token: row.id,
+            by: RevokedBy::Deletion,
+        });
     }
     if has_secret(facts) {
         return delete_secret(facts);
@@ -51,7 +67,10 @@ fn leave(facts: &Facts<'_>) -> Option<Effect> {
 /// The spec says Revoked.
 fn revoke(facts: &Facts<'_>) -> Option<Effect> {
     let row = facts.row.filter(|row| row.state != TokenState::Revoked)?;
-    (facts.seen.resource.spec.state == crds::TokenState::Revoked).then_some(Effect::Revoke { token: row.id, by: RevokedBy::Spec })
+    (facts.seen.resource.spec.state == crds::TokenState::Revoked).then_some(Effect::Revoke {
+        token: row.id,
+        by: RevokedBy::Spec,
+    })
 }
 
 /// Revoked, by whomever: the Secret goes, and only the status is kept up. Nothing below applies to a revoked token.
@@ -64,9 +83,15 @@ fn bury(facts: &Facts<'_>) -> Option<Effect> {
 fn deliver(facts: &Facts<'_>) -> Option<Effect> {
     let row = living(facts)?;
     let memory = &facts.seen.resource.memory;
-    let delivered = facts.pending().find(|pending| facts.secret.revision().is_some_and(|held| held.digest == pending.digest));
+    let delivered = facts
+        .pending()
+        .find(|pending| facts.secret.revision().is_some_and(|held| held.digest == pending.digest));
     if let Some(pending) = delivered {
-        return Some(Effect::Activate { token: row.id, digest: pending.digest, overlap_ms: timing::overlap_ms(facts.lifetime_ms()) });
+        return Some(Effect::Activate {
+            token: row.id,
+            digest: pending.digest,
+            overlap_ms: timing::overlap_ms(facts.lifetime_ms()),
+        });
     }
     let value = memory.in_hand.as_ref()?;
     let pending = in_hand(facts)?;
@@ -74,7 +99,10 @@ fn deliver(facts: &Facts<'_>) -> Option<Effect> {
         return None;
     }
     if !pending.write_begun {
-        return Some(Effect::BeginSecretWrite { token: row.id, digest: pending.digest });
+        return Some(Effect::BeginSecretWrite {
+            token: row.id,
+            digest: pending.digest,
+        });
     }
     Some(Effect::WriteSecret(SecretWrite {
         name: facts.seen.secret_name.clone(),
@@ -94,7 +122,10 @@ fn adjust(facts: &Facts<'_>) -> Option<Effect> {
         _ => None,
     };
     let limit = spec.max_requests.and_then(|limit| u64::try_from(limit).ok());
-    let clamped = facts.active.map(|active| (active, active.issued_at.plus_ms(facts.lifetime_ms()))).filter(|(active, end)| active.ends_at > *end);
+    let clamped = facts
+        .active
+        .map(|active| (active, active.issued_at.plus_ms(facts.lifetime_ms())))
+        .filter(|(active, end)| active.ends_at > *end);
     let change = TokenChange {
         state,
         max_requests: (limit != row.max_requests).then_some(limit),
@@ -113,17 +144,32 @@ fn rename(facts: &Facts<'_>) -> Option<Effect> {
     if facts.is_in_conflict() || seen.resource.memory.pausing(seen.resource.now).is_some() {
         return None;
     }
-    let holds_active = |secret: &Holding<'_>| secret.revision().is_some_and(|held| facts.active.is_some_and(|active| active.digest == held.digest));
+    let holds_active = |secret: &Holding<'_>| {
+        secret
+            .revision()
+            .is_some_and(|held| facts.active.is_some_and(|active| active.digest == held.digest))
+    };
     if let Holding::Revision(_, content) = former
         && let Some(value) = content.value.as_ref().filter(|_| holds_active(former) && !holds_active(&facts.secret))
     {
         let (name, base_url, expect) = (seen.secret_name.clone(), seen.base_url.clone(), facts.secret.ours().cloned());
-        return Some(Effect::WriteSecret(SecretWrite { name, value: value.clone(), base_url, expect }));
+        return Some(Effect::WriteSecret(SecretWrite {
+            name,
+            value: value.clone(),
+            base_url,
+            expect,
+        }));
     }
     if let Some(expect) = former.ours() {
-        return Some(Effect::DeleteSecret { name: row.secret_name.clone(), expect: expect.clone() });
+        return Some(Effect::DeleteSecret {
+            name: row.secret_name.clone(),
+            expect: expect.clone(),
+        });
     }
-    let change = TokenChange { secret_name: Some(seen.secret_name.clone()), ..TokenChange::default() };
+    let change = TokenChange {
+        secret_name: Some(seen.secret_name.clone()),
+        ..TokenChange::default()
+    };
     Some(Effect::ChangeToken { token: row.id, change })
 }
 
@@ -139,7 +185,12 @@ fn readdress(facts: &Facts<'_>) -> Option<Effect> {
     }
     let value = content.value.clone()?;
     let (name, base_url) = (seen.secret_name.clone(), seen.base_url.clone());
-    Some(Effect::WriteSecret(SecretWrite { name, value, base_url, expect: Some(content.version.clone()) }))
+    Some(Effect::WriteSecret(SecretWrite {
+        name,
+        value,
+        base_url,
+        expect: Some(content.version.clone()),
+    }))
 }
 
 fn living<'a>(facts: &Facts<'a>) -> Option<&'a store::TokenView> {
@@ -149,7 +200,9 @@ fn living<'a>(facts: &Facts<'a>) -> Option<&'a store::TokenView> {
 /// The pending revision whose value is in hand.
 fn in_hand<'a>(facts: &Facts<'a>) -> Option<&'a store::RevisionView> {
     let digest = facts.seen.resource.memory.in_hand.as_ref()?.digest();
-    facts.pending().find(|pending| pending.state == RevisionState::Pending && pending.digest == digest)
+    facts
+        .pending()
+        .find(|pending| pending.state == RevisionState::Pending && pending.digest == digest)
 }
 
 fn has_secret(facts: &Facts<'_>) -> bool {
@@ -162,8 +215,17 @@ fn delete_secret(facts: &Facts<'_>) -> Option<Effect> {
         return None;
     }
     if let Some(expect) = facts.secret.ours() {
-        return Some(Effect::DeleteSecret { name: seen.secret_name.clone(), expect: expect.clone() });
+        return Some(Effect::DeleteSecret {
+            name: seen.secret_name.clone(),
+            expect: expect.clone(),
+        });
     }
     let expect = facts.former.as_ref()?.ours()?;
-    Some(Effect::DeleteSecret { name: facts.row?.secret_name.clone(), expect: expect.clone() })
+    Some(Effect::DeleteSecret {
+        name: facts.row?.secret_name.clone(),
+        expect: expect.clone(),
+    })
 }
+
+#[cfg(test)]
+mod tests;

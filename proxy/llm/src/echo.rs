@@ -74,15 +74,28 @@ fn attempt(endpoint: &Endpoint, path: &str, peeked: &Peek<'_>, body: &[u8]) -> R
     };
     endpoint.check_model(peeked)?;
     let Some(model) = peeked.model.as_deref() else {
-        return Err(ApiError::bad_request("missing_required_parameter", "model", "Echo stores no prompts: name a model, such as \"echo\"."));
+        return Err(ApiError::bad_request(
+            "missing_required_parameter",
+            "model",
+            "Echo stores no prompts: name a model, such as \"echo\".",
+        ));
     };
     let pause_ms = models::pause_ms(model)?;
     let id = Sha256::digest(body).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-    reply(&Call { model, pause_ms, id, peeked, body })
+    reply(&Call {
+        model,
+        pause_ms,
+        id,
+        peeked,
+        body,
+    })
 }
 
 fn whole(body: &impl Serialize) -> EchoAnswer {
-    EchoAnswer::Whole { status: StatusCode::OK.as_u16(), body: json(body) }
+    EchoAnswer::Whole {
+        status: StatusCode::OK.as_u16(),
+        body: json(body),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@ use std::borrow::Cow;
 
 use http::{Method, StatusCode};
 
+use self::BodyKind::{Json, Multipart};
+use self::EndpointKind as Kind;
+use self::Methods::{Get, GetDelete, GetPost, Post};
+use self::ModelPlace::{Form, Optional, OptionalWithPrompt, Required};
 use crate::{ApiError, Dialect, Peek};
 
 /// What an endpoint does.
@@ -86,6 +90,8 @@ pub struct Endpoint {
     /// Where the model stands.
     pub model: ModelPlace,
     methods: Methods,
+    /// Where `{id}` stands in the path.
+    id_at: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,24 +102,48 @@ enum Methods {
     GetDelete,
 }
 
-use BodyKind::{Json, Multipart};
-use EndpointKind as Kind;
-use Methods::{Get, GetDelete, GetPost, Post};
-use ModelPlace::{Form, Optional, OptionalWithPrompt, Required};
+const ID: &str = "{id}";
+
+const fn id_at(path: &str) -> Option<usize> {
+    let bytes = path.as_bytes();
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at] == b'{' {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
 
 /// A metered endpoint with a JSON body.
 const fn generates(path: &'static str, kind: Kind, streams: bool, model: ModelPlace) -> Endpoint {
-    Endpoint { path, kind, dialect: Dialect::OpenAi, metered: true, streams, body: Json, model, methods: Post }
+    Endpoint {
+        metered: true,
+        streams,
+        ..plain(path, kind, Post, Json, model)
+    }
 }
 
 /// An endpoint around stored objects, or one whose answers count no tokens.
 const fn plain(path: &'static str, kind: Kind, methods: Methods, body: BodyKind, model: ModelPlace) -> Endpoint {
-    Endpoint { path, kind, dialect: Dialect::OpenAi, metered: false, streams: false, body, model, methods }
+    Endpoint {
+        path,
+        kind,
+        dialect: Dialect::OpenAi,
+        metered: false,
+        streams: false,
+        body,
+        model,
+        methods,
+        id_at: id_at(path),
+    }
 }
 
-/// The OpenAI API as of 2026 (the paths of its official Python SDK), as far as an application needs it. Left out on purpose: `/organization` and `/projects`, which
-/// administer the account behind the key; deleting models, for the same reason; `/realtime`, which is WebSocket; assistants, which OpenAI has retired.
-/// Busy ones come first: the look-up goes from top to bottom.
+/// The OpenAI API as far as an application needs it, by the paths of its official Python SDK 3.54. Left out on purpose: `/organization` and
+/// `/projects`, which administer the account behind the key; deleting models, for the same reason; `/realtime`, which is WebSocket; the
+/// deprecated assistants; stores that hold other tokens' conversations (`GET /chat/completions`, `/conversations`). Busy rows come first: the
+/// look-up goes from top to bottom.
 static ENDPOINTS: [Endpoint; 35] = [
     generates("/chat/completions", Kind::ChatCompletions, true, Required),
     generates("/responses", Kind::Responses, true, OptionalWithPrompt),
@@ -123,16 +153,33 @@ static ENDPOINTS: [Endpoint; 35] = [
     plain("/models/{id}", Kind::Model, Get, BodyKind::None, ModelPlace::Path),
     plain("/moderations", Kind::Moderations, Post, Json, Optional),
     generates("/images/generations", Kind::Images, true, Optional),
-    Endpoint { metered: true, streams: true, ..plain("/images/edits", Kind::Images, Post, Multipart, Form) },
+    Endpoint {
+        metered: true,
+        streams: true,
+        ..plain("/images/edits", Kind::Images, Post, Multipart, Form)
+    },
     plain("/images/variations", Kind::Images, Post, Multipart, Form),
     generates("/audio/speech", Kind::Audio, true, Required),
-    Endpoint { metered: true, streams: true, ..plain("/audio/transcriptions", Kind::Audio, Post, Multipart, Form) },
+    Endpoint {
+        metered: true,
+        streams: true,
+        ..plain("/audio/transcriptions", Kind::Audio, Post, Multipart, Form)
+    },
     plain("/audio/translations", Kind::Audio, Post, Multipart, Form),
     generates("/responses/compact", Kind::ResponsesStored, false, Required),
     plain("/responses/input_tokens", Kind::ResponsesStored, Post, Json, Optional),
-    Endpoint { streams: true, ..plain("/responses/{id}", Kind::ResponsesStored, GetDelete, BodyKind::None, ModelPlace::None) },
+    Endpoint {
+        streams: true,
+        ..plain("/responses/{id}", Kind::ResponsesStored, GetDelete, BodyKind::None, ModelPlace::None)
+    },
     plain("/responses/{id}/cancel", Kind::ResponsesStored, Post, BodyKind::None, ModelPlace::None),
-    plain("/responses/{id}/input_items", Kind::ResponsesStored, Get, BodyKind::None, ModelPlace::None),
+    plain(
+        "/responses/{id}/input_items",
+        Kind::ResponsesStored,
+        Get,
+        BodyKind::None,
+        ModelPlace::None,
+    ),
     plain("/files", Kind::Files, GetPost, Multipart, ModelPlace::None),
     plain("/files/{id}", Kind::Files, GetDelete, BodyKind::None, ModelPlace::None),
     plain("/files/{id}/content", Kind::Files, Get, BodyKind::None, ModelPlace::None),
@@ -149,7 +196,13 @@ static ENDPOINTS: [Endpoint; 35] = [
     plain("/fine_tuning/jobs/{id}/pause", Kind::FineTuning, Post, BodyKind::None, ModelPlace::None),
     plain("/fine_tuning/jobs/{id}/resume", Kind::FineTuning, Post, BodyKind::None, ModelPlace::None),
     plain("/fine_tuning/jobs/{id}/events", Kind::FineTuning, Get, BodyKind::None, ModelPlace::None),
-    plain("/fine_tuning/jobs/{id}/checkpoints", Kind::FineTuning, Get, BodyKind::None, ModelPlace::None),
+    plain(
+        "/fine_tuning/jobs/{id}/checkpoints",
+        Kind::FineTuning,
+        Get,
+        BodyKind::None,
+        ModelPlace::None,
+    ),
 ];
 
 /// The endpoint of a path (without query), with or without `/v1` before it. A path must match exactly: no trailing slash, no prefix.
@@ -166,8 +219,8 @@ pub fn all() -> &'static [Endpoint] {
     &ENDPOINTS
 }
 
-/// The path to send upstream. `base_path` is the path of the provider's base URL: what stands before `/v1`; a trailing slash or `/v1` in it is accepted
-/// and not doubled. `path` is the client's, with or without `/v1`; what is sent always has it. Borrowed where nothing changes.
+/// The path to send upstream. `base_path` is the path of the provider's base URL: what stands before `/v1`; a trailing slash or `/v1` in it is
+/// accepted and not doubled. `path` is the client's, with or without `/v1`; what is sent always has it. Borrowed where nothing changes.
 #[must_use]
 pub fn upstream_path<'p>(base_path: &str, path: &'p str) -> Cow<'p, str> {
     let base = base_path.trim_end_matches('/');
@@ -234,12 +287,17 @@ impl Endpoint {
         }
         Err(ApiError {
             param: Some("model"),
-            ..ApiError::new(StatusCode::BAD_REQUEST, "missing_required_parameter", "The body names no model: add the parameter \"model\".")
+            ..ApiError::new(
+                StatusCode::BAD_REQUEST,
+                "missing_required_parameter",
+                "The body names no model: add the parameter \"model\".",
+            )
         })
     }
 
     fn id_of<'p>(&self, rest: &'p str) -> Option<&'p str> {
-        let (before, after) = self.path.split_once("{id}")?;
+        let (before, id_and_after) = self.path.split_at_checked(self.id_at?)?;
+        let after = id_and_after.strip_prefix(ID)?;
         let id = rest.strip_prefix(before)?.strip_suffix(after)?;
         is_id(id).then_some(id)
     }
@@ -252,8 +310,8 @@ fn behind_v1(path: &str) -> &str {
     }
 }
 
-/// Whether a segment can be an object's id. Some providers decode `%2F` and then resolve `..`, which would lead out of the table: so no piece between slashes,
-/// written out or encoded, may be empty or consist of dots alone, and what would need decoding twice is refused.
+/// Whether a segment can be an object's id. Some providers decode `%2F` and then resolve `..`, which would lead out of the table: so no piece
+/// between slashes, written out or encoded, may be empty or consist of dots alone, and what would need decoding twice is refused.
 fn is_id(segment: &str) -> bool {
     let mut bytes = segment.bytes();
     let mut named = false; // the present piece holds something other than dots

@@ -27,13 +27,22 @@ impl ApiError {
     /// An error of the given status, with the `type` that belongs to it.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self { status, code, type_: family(status), message: message.into(), param: None }
+        Self {
+            status,
+            code,
+            type_: family(status),
+            message: message.into(),
+            param: None,
+        }
     }
 
     /// A 400 that blames a parameter.
     #[must_use]
     pub fn bad_request(code: &'static str, param: &'static str, message: impl Into<String>) -> Self {
-        Self { param: Some(param), ..Self::new(StatusCode::BAD_REQUEST, code, message) }
+        Self {
+            param: Some(param),
+            ..Self::new(StatusCode::BAD_REQUEST, code, message)
+        }
     }
 
     /// The body: `{"error":{"message","type","param","code"}}`.
@@ -42,7 +51,8 @@ impl ApiError {
         json(&Body { error: self.object() })
     }
 
-    /// The final event of a stream that has begun. It opens with an empty line, so that it stands by itself even if the provider broke off inside a line.
+    /// The final event of a stream that has begun. It opens with an empty line, so that it stands by itself even if the provider broke off inside
+    /// a line.
     ///
     /// A Responses stream gets `event: error` with the fields both at the top level, as the SDKs' type declares them, and under `error`, as OpenAI
     /// sends them and as the Python SDK looks for them; `sequence` is the number of events before it. The other streams know no numbers.
@@ -53,7 +63,14 @@ impl ApiError {
         if kind == EndpointKind::Responses {
             let object = self.object();
             let Object { message, param, code, .. } = object;
-            let event = ResponsesEvent { kind: "error", sequence_number: sequence, code, message, param, error: object };
+            let event = ResponsesEvent {
+                kind: "error",
+                sequence_number: sequence,
+                code,
+                message,
+                param,
+                error: object,
+            };
             sse::write_event(&mut out, Some("error"), &json(&event));
         } else {
             sse::write_event(&mut out, None, &self.to_body());
@@ -62,7 +79,12 @@ impl ApiError {
     }
 
     fn object(&self) -> Object<'_> {
-        Object { message: &self.message, kind: self.type_, param: self.param, code: self.code }
+        Object {
+            message: &self.message,
+            kind: self.type_,
+            param: self.param,
+            code: self.code,
+        }
     }
 }
 
@@ -116,7 +138,11 @@ mod tests {
     use super::*;
 
     fn duplicate() -> ApiError {
-        ApiError::bad_request("duplicate_parameter", "model", "The parameter \"model\" stands twice in the body: send it once.")
+        ApiError::bad_request(
+            "duplicate_parameter",
+            "model",
+            "The parameter \"model\" stands twice in the body: send it once.",
+        )
     }
 
     #[test]
@@ -132,6 +158,14 @@ mod tests {
     #[test]
     fn an_error_ends_a_responses_stream_as_a_named_and_numbered_event() {
         insta::assert_snapshot!(String::from_utf8(duplicate().to_event(EndpointKind::Responses, 7).to_vec()).unwrap());
+    }
+
+    #[test]
+    fn an_event_stands_apart_from_a_broken_line_before_it() {
+        for kind in [EndpointKind::ChatCompletions, EndpointKind::Responses] {
+            let event = duplicate().to_event(kind, 0);
+            assert!(event.starts_with(b"\n\n") && event.ends_with(b"}\n\n"));
+        }
     }
 
     #[test]

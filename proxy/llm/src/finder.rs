@@ -50,7 +50,16 @@ struct Capture {
 
 impl Finder {
     pub(crate) fn new(path: &'static [&'static str]) -> Self {
-        Self { path, place: Place::Before, depth: 0, entered: 0, name_next: false, value_next: false, capture: None, usage: None }
+        Self {
+            path,
+            place: Place::Before,
+            depth: 0,
+            entered: 0,
+            name_next: false,
+            value_next: false,
+            capture: None,
+            usage: None,
+        }
     }
 
     /// The usage in a document that is at hand whole.
@@ -105,7 +114,9 @@ impl Finder {
                 }
                 Place::Between => {
                     let inside = self.is_inside();
-                    let Some(skipped) = chunk[at..].iter().position(|byte| is_structure(*byte) && (inside || *byte != b',')) else { break };
+                    let Some(skipped) = chunk[at..].iter().position(|byte| is_structure(*byte) && (inside || *byte != b',')) else {
+                        break;
+                    };
                     at += skipped;
                     if self.capture.is_none() {
                         kept = at;
@@ -145,12 +156,19 @@ impl Finder {
                     self.name_next = false;
                     self.value_next = false;
                 }
-                self.place = Place::Text { name: is_name.then_some(0), escaped: false };
+                self.place = Place::Text {
+                    name: is_name.then_some(0),
+                    escaped: false,
+                };
             }
             b'{' | b'[' => {
                 if inside && std::mem::take(&mut self.value_next) && byte == b'{' {
                     if self.entered + 1 == self.path.len() {
-                        self.capture = Some(Capture { held: Vec::new(), around: self.depth, overlong: false });
+                        self.capture = Some(Capture {
+                            held: Vec::new(),
+                            around: self.depth,
+                            overlong: false,
+                        });
                     } else {
                         self.entered += 1;
                         self.name_next = true;
@@ -169,7 +187,8 @@ impl Finder {
                     self.place = Place::Behind;
                 }
             }
-            b',' if inside => {
+            // Commas elsewhere never come here.
+            b',' => {
                 self.name_next = true;
                 self.value_next = false;
             }

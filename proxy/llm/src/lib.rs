@@ -1,8 +1,6 @@
 //! Floor 0, the language of LLM providers: endpoints, dialects, bodies peeked, server-sent events, usage, and the Echo provider.
 //! Pure functions over bytes: it refuses to know sockets, runtimes, clocks, tokens, databases.
 
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
-
 pub mod dialect;
 pub mod echo;
 pub mod endpoint;

@@ -88,7 +88,12 @@ impl UsageObserver {
             _ => Shape::Media,
         };
         let scanner = Scanner::new(EVENT_BYTES);
-        Self(Watch::Stream(Box::new(Stream { shape, scanner, parts: None, observed: Observed::default() })))
+        Self(Watch::Stream(Box::new(Stream {
+            shape,
+            scanner,
+            parts: None,
+            observed: Observed::default(),
+        })))
     }
 
     /// Looks at the next bytes of the body.
@@ -99,12 +104,16 @@ impl UsageObserver {
         }
     }
 
-    /// What has been seen so far: at the end of the body, or at any time before, when a side hangs up. The last event of a stream counts for usage and end
-    /// even if the empty line behind it is missing.
+    /// What has been seen so far: at the end of the body, or at any time before, when a side hangs up. The last event of a stream counts for
+    /// usage and end even if the empty line behind it is missing.
     #[must_use]
     pub fn finish(&self) -> Observed {
         match &self.0 {
-            Watch::Whole(finder) => Observed { usage: finder.usage(), done: finder.is_complete(), ..Observed::default() },
+            Watch::Whole(finder) => Observed {
+                usage: finder.usage(),
+                done: finder.is_complete(),
+                ..Observed::default()
+            },
             Watch::Stream(stream) => {
                 let mut observed = stream.observed;
                 if let Some((name, data)) = stream.scanner.pending() {
@@ -120,7 +129,12 @@ impl UsageObserver {
 
 impl Stream {
     fn observe(&mut self, chunk: &[u8]) {
-        let Self { shape, scanner, parts, observed } = self;
+        let Self {
+            shape,
+            scanner,
+            parts,
+            observed,
+        } = self;
         scanner.scan(chunk, |piece| {
             let reading = match piece {
                 Piece::Event { name, data } => shape.read(name, data),
@@ -149,12 +163,18 @@ impl Shape {
     /// Reads an event: searches for bytes, and parses only what is near a find.
     fn read(self, name: &[u8], data: &[u8]) -> Reading {
         if data.starts_with(b"[DONE]") {
-            return Reading { done: true, ..Reading::default() };
+            return Reading {
+                done: true,
+                ..Reading::default()
+            };
         }
         let usage = if reports_usage(data) { Finder::find(self.path(), data) } else { None };
         let (delta, done) = match self {
             Self::Chat => (behind(&DELTA_NAME, data).is_some_and(brings_content), false),
-            Self::Text => (behind(&TEXT_NAME, data).is_some_and(|text| text.starts_with(b"\"") && !text.starts_with(b"\"\"")), false),
+            Self::Text => (
+                behind(&TEXT_NAME, data).is_some_and(|text| text.starts_with(b"\"") && !text.starts_with(b"\"\"")),
+                false,
+            ),
             Self::Responses | Self::Media if !name.is_empty() => (name.ends_with(b".delta"), self.is_final(name)),
             Self::Responses | Self::Media => {
                 let kind = behind(&TYPE_NAME, data).and_then(|text| text.strip_prefix(b"\"")).unwrap_or_default();
@@ -169,8 +189,22 @@ impl Shape {
     fn read_long(self, name: &[u8], parts: Option<Finder>) -> Reading {
         let usage = parts.and_then(|finder| finder.usage());
         match self {
-            Self::Chat | Self::Text => Reading { usage, delta: usage.is_none(), done: false },
-            Self::Responses | Self::Media => Reading { usage, delta: name.ends_with(b".delta"), done: self.is_final(name) },
+            Self::Chat | Self::Text => Reading {
+                usage,
+                delta: usage.is_none(),
+                done: false,
+            },
+            // Only the final event of a Responses stream has usage, so that it is known even without a name.
+            Self::Responses => Reading {
+                usage,
+                delta: name.ends_with(b".delta"),
+                done: usage.is_some() || self.is_final(name),
+            },
+            Self::Media => Reading {
+                usage,
+                delta: name.ends_with(b".delta"),
+                done: self.is_final(name),
+            },
         }
     }
 

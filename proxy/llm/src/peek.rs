@@ -14,8 +14,8 @@ pub struct Peek<'a> {
     pub model: Option<Cow<'a, str>>,
     /// `stream`; absent and null are false.
     pub stream: bool,
-    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, in tokens: a fraction is rounded up, what exceeds `u64` becomes its
-    /// maximum. Absent if negative, which some servers read as "no limit".
+    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, in tokens: a fraction is rounded up, what exceeds `u64`
+    /// becomes its maximum. Absent if negative, which some servers read as "no limit".
     pub max_tokens: Option<u64>,
     /// Whether `stream_options.include_usage` is true.
     pub include_usage: bool,
@@ -68,7 +68,10 @@ impl Peek<'_> {
     /// The same, borrowing nothing from the body.
     #[must_use]
     pub fn into_owned(self) -> Peek<'static> {
-        Peek { model: self.model.map(|model| Cow::Owned(model.into_owned())), ..self }
+        Peek {
+            model: self.model.map(|model| Cow::Owned(model.into_owned())),
+            ..self
+        }
     }
 }
 
@@ -108,7 +111,10 @@ impl PeekError {
     /// The refusal as a 400.
     #[must_use]
     pub fn to_api_error(&self) -> ApiError {
-        ApiError { param: self.param(), ..ApiError::new(http::StatusCode::BAD_REQUEST, self.code(), self.message()) }
+        ApiError {
+            param: self.param(),
+            ..ApiError::new(http::StatusCode::BAD_REQUEST, self.code(), self.message())
+        }
     }
 }
 
@@ -129,14 +135,23 @@ impl From<Fault> for PeekError {
     }
 }
 
-/// The parameters that are read, in the order of the bits in [`Seen`].
-const WATCHED: [&str; 7] = ["model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "stream_options", "prompt"];
+/// The parameters that are read, in the order of the bits that note which have been seen.
+const WATCHED: [&str; 7] = [
+    "model",
+    "stream",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+    "stream_options",
+    "prompt",
+];
 const PROMPT: &str = "prompt";
 
 /// Reads a request's body.
 ///
-/// Checked: UTF-8, exactly one object with nothing but white space around it, members well formed, strings and brackets balanced, nesting ≤ 128 levels. Not
-/// checked: numbers, literals, escapes and commas inside values. Names are compared at the top level only, after unescaping and without regard to ASCII case.
+/// Checked: UTF-8, exactly one object with nothing but white space around it, members well formed, strings and brackets balanced, nesting ≤ 128
+/// levels. Not checked: numbers, literals, escapes and commas inside values. Names are compared at the top level only, after unescaping and
+/// without regard to ASCII case.
 ///
 /// # Errors
 /// A [`PeekError`]; the first one met counts.
@@ -148,7 +163,13 @@ pub fn peek(body: &[u8]) -> Result<Peek<'_>, PeekError> {
         Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => return Err(PeekError::NotAnObject),
         _ => return Err(cursor.fault().into()),
     }
-    let mut peek = Peek { splice: Splice { open: cursor.offset() + 1, ..Splice::default() }, ..Peek::default() };
+    let mut peek = Peek {
+        splice: Splice {
+            open: cursor.offset() + 1,
+            ..Splice::default()
+        },
+        ..Peek::default()
+    };
     let mut seen = 0u8;
     cursor.object(|cursor, key| {
         let Some(index) = watched(&key.name()?) else {
@@ -192,7 +213,10 @@ fn read<'a>(peek: &mut Peek<'a>, name: &'static str, cursor: &mut Cursor<'a>) ->
     let wrong = |expected| PeekError::WrongType { name, expected };
     match name {
         "model" => {
-            let raw = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).ok_or(wrong("a string"))?;
+            let raw = value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .ok_or(wrong("a string"))?;
             peek.model = Some(unescape(raw, range.start + 1)?);
         }
         "stream" => peek.stream = value.parse().map_err(|_| wrong("a boolean"))?,

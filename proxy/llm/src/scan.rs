@@ -81,7 +81,10 @@ impl<'a> Cursor<'a> {
             }
             let start = self.at + 1;
             let key = self.string()?;
-            let key = Key { raw: self.slice(&key), start };
+            let key = Key {
+                raw: self.slice(&key),
+                start,
+            };
             if self.next_token() != Some(b':') {
                 return Err(self.fault().into());
             }
@@ -187,8 +190,8 @@ impl<'a> Key<'a> {
     }
 }
 
-/// The content of a string whose raw text begins at offset `start`. Refused: what RFC 8259 §7 does not allow (bare control characters, unknown escapes), and
-/// surrogates without their other half, which no two parsers read alike.
+/// The content of a string whose raw text begins at offset `start`. Refused: what RFC 8259 §7 does not allow (bare control characters, unknown
+/// escapes), and surrogates without their other half, which no two parsers read alike.
 pub(crate) fn unescape(raw: &str, start: usize) -> Result<Cow<'_, str>, Fault> {
     let Some(first) = raw.bytes().position(|byte| byte == b'\\' || byte < 0x20) else {
         return Ok(Cow::Borrowed(raw));

@@ -119,7 +119,6 @@ impl Scanner {
                     if end.is_some() {
                         rest = self.end_line(rest);
                     }
-                    fresh = false;
                 }
                 State::Ignored => {
                     rest = match memchr2(b'\n', b'\r', rest) {
@@ -239,7 +238,10 @@ impl Scanner {
         if self.in_parts {
             found(Piece::End { name });
         } else if self.has_data {
-            found(Piece::Event { name, data: line.unwrap_or(&self.held) });
+            found(Piece::Event {
+                name,
+                data: line.unwrap_or(&self.held),
+            });
         }
         self.held.clear();
         self.name_len = 0;

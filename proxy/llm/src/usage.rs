@@ -31,9 +31,10 @@ impl Usage {
     /// Reads a `usage` object: chat and text completions and embeddings say `prompt_tokens` and `completion_tokens`, the others `input_tokens` and
     /// `output_tokens`; where both stand, the former count.
     ///
-    /// An absurd count (negative, a fraction, beyond 10⁹, no number) makes the whole report absent: the caller then estimates, instead of booking nonsense.
-    /// Of prompt and output one may be missing and is then taken from `total_tokens`; a missing output without a total is 0, as embeddings have it.
-    /// A total that contradicts its parts is passed over. Details that exceed their whole are clamped to it; absurd details are 0.
+    /// An absurd count (negative, a fraction, beyond 10⁹, no number) makes the whole report absent: the caller then estimates, instead of booking
+    /// nonsense. Of prompt and output one may be missing and is then taken from `total_tokens`; a missing output without a total is 0, as
+    /// embeddings have it. A total that contradicts its parts is passed over. Details that exceed their whole are clamped to it; absurd details
+    /// are 0.
     #[must_use]
     pub fn read(object: &[u8]) -> Option<Self> {
         let report: Value = serde_json::from_slice(object).ok()?;
@@ -51,7 +52,12 @@ impl Usage {
         };
         let cached = detail(&report, ["prompt_tokens_details", "input_tokens_details"], "cached_tokens");
         let reasoning = detail(&report, ["completion_tokens_details", "output_tokens_details"], "reasoning_tokens");
-        Some(Self { input, cached: cached.min(input), output, reasoning: reasoning.min(output) })
+        Some(Self {
+            input,
+            cached: cached.min(input),
+            output,
+            reasoning: reasoning.min(output),
+        })
     }
 }
 
@@ -61,7 +67,12 @@ fn count<const N: usize>(report: &Value, names: [&str; N]) -> Count {
         return Count::Absent;
     };
     // Some servers write whole numbers as 12.0.
-    let tokens = value.as_u64().or_else(|| value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0).map(|number| number as u64));
+    let tokens = value.as_u64().or_else(|| {
+        value
+            .as_f64()
+            .filter(|number| number.fract() == 0.0 && *number >= 0.0)
+            .map(|number| number as u64)
+    });
     match tokens {
         Some(tokens) if tokens <= MOST_TOKENS => Count::Tokens(tokens),
         _ => Count::Absurd,

@@ -31,11 +31,9 @@ async fn spend(fleet: &store::Fleet, quota: QuotaId) -> u64 {
         if turn % 3 == 0 {
             continue; // The answer is lost: the block was closed at `amount`, so what came on top goes back.
         }
-        amount = answer.amount;
-        spent = if answer.wanted { spent } else { amount };
-        if answer.wanted {
-            amount = spent;
-        }
+        // While another waits, one request is served and the rest of the block goes back.
+        spent = if answer.wanted { answer.amount.min(spent + 1) } else { answer.amount };
+        amount = spent;
     }
 }
 

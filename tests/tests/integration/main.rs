@@ -7,4 +7,15 @@
 )]
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
+mod bodies;
+mod credentials;
+mod data_dir;
+mod drain;
 mod edges;
+mod files;
+mod hang_up;
+mod leaks;
+mod limits;
+mod sdk;
+mod upstream;
+mod usage;

@@ -4,8 +4,8 @@
 use store::{DbTime, RevisionState, RevisionView, TokenView};
 
 use crate::effect::SecretVersion;
-use crate::observed::{ProjectSeen, SecretClaim, SecretContent, SecretSeen, TokenObserved};
 use crate::object::Standing;
+use crate::observed::{ProjectSeen, SecretClaim, SecretContent, SecretSeen, TokenObserved};
 
 /// The observation, read.
 pub(super) struct Facts<'a> {
@@ -46,7 +46,12 @@ impl<'a> Facts<'a> {
         let row = seen.row.as_ref();
         let now = seen.resource.now;
         let revisions = row.map_or(&[][..], |row| &row.revisions);
-        let newest = |wanted: &dyn Fn(&RevisionView) -> bool| revisions.iter().filter(|revision| wanted(revision)).max_by_key(|revision| revision.revision);
+        let newest = |wanted: &dyn Fn(&RevisionView) -> bool| {
+            revisions
+                .iter()
+                .filter(|revision| wanted(revision))
+                .max_by_key(|revision| revision.revision)
+        };
         let wants_row_name = row.is_none_or(|row| row.secret_name == seen.secret_name);
         Self {
             seen,
@@ -63,7 +68,9 @@ impl<'a> Facts<'a> {
     pub(super) fn pending(&self) -> impl Iterator<Item = &'a RevisionView> {
         let now = self.seen.resource.now;
         let revisions = self.row.map_or(&[][..], |row| &row.revisions);
-        revisions.iter().filter(move |revision| revision.state == RevisionState::Pending && is_live(revision, now))
+        revisions
+            .iter()
+            .filter(move |revision| revision.state == RevisionState::Pending && is_live(revision, now))
     }
 
     /// How long a new revision lives, in ms.
@@ -117,6 +124,13 @@ fn holding<'a>(row: Option<&'a TokenView>, has_name: bool, secret: &'a SecretSee
     if let Some(revision) = row.revisions.iter().find(|revision| Some(revision.digest) == digest) {
         return Holding::Revision(revision, content);
     }
-    let written = row.revisions.iter().any(|revision| revision.write_begun || matches!(revision.state, RevisionState::Active | RevisionState::Previous));
-    if has_name && written { Holding::Altered(content) } else { Holding::Foreign }
+    let written = row
+        .revisions
+        .iter()
+        .any(|revision| revision.write_begun || matches!(revision.state, RevisionState::Active | RevisionState::Previous));
+    if has_name && written {
+        Holding::Altered(content)
+    } else {
+        Holding::Foreign
+    }
 }

@@ -27,12 +27,17 @@ enum Cause {
 /// Issues a further value if one is needed, after telling what led to it.
 pub(super) fn issue(facts: &Facts<'_>) -> Option<Effect> {
     let seen = facts.seen;
-    let ProjectSeen::Ready { id: project, .. } = seen.project else { return None };
+    let ProjectSeen::Ready { id: project, .. } = seen.project else {
+        return None;
+    };
     if !facts.may_issue() || seen.resource.memory.pausing(seen.resource.now).is_some() {
         return None;
     }
     let cause = cause(facts)?;
-    if let Some(notice) = notices(facts, cause).into_iter().find(|notice| !seen.resource.memory.told.contains(&notice.reason)) {
+    if let Some(notice) = notices(facts, cause)
+        .into_iter()
+        .find(|notice| !seen.resource.memory.told.contains(&notice.reason))
+    {
         return Some(Effect::Emit(notice));
     }
     let value = seen.minted.clone();
@@ -53,7 +58,12 @@ pub(super) fn issue(facts: &Facts<'_>) -> Option<Effect> {
 fn cause(facts: &Facts<'_>) -> Option<Cause> {
     let Some(row) = facts.row else { return Some(Cause::First) };
     let now = facts.seen.resource.now;
-    if facts.seen.project != (ProjectSeen::Ready { id: row.project, active: true }) {
+    if facts.seen.project
+        != (ProjectSeen::Ready {
+            id: row.project,
+            active: true,
+        })
+    {
         return Some(Cause::Replaced);
     }
     let Some(active) = facts.active else {
@@ -92,20 +102,31 @@ fn notices(facts: &Facts<'_>, cause: Cause) -> Vec<Notice> {
     }
     if let Some(overlap) = facts.overlap.filter(|_| cause != Cause::Renewal) {
         let note = format!("revision {} was to live longer beside its successor and ends now", overlap.revision);
-        notices.push(Notice { reason: EventReason::OverlapCut, note });
+        notices.push(Notice {
+            reason: EventReason::OverlapCut,
+            note,
+        });
     }
     notices
 }
 
 /// The next number. A pending row whose Secret write never began is overwritten under its own number; any other keeps it for ever.
 fn next_revision(row: &TokenView) -> i64 {
-    let taken = row.revisions.iter().filter(|revision| revision.state != RevisionState::Pending || revision.write_begun);
+    let taken = row
+        .revisions
+        .iter()
+        .filter(|revision| revision.state != RevisionState::Pending || revision.write_begun);
     taken.map(|revision| revision.revision).max().unwrap_or(0) + 1
 }
 
 /// A renewal opens a new period, once: a renewal that a crash cut short has left a pending row behind and has opened it already.
 fn period(facts: &Facts<'_>, row: &TokenView, cause: Cause) -> i64 {
-    let Some(due) = facts.latest.filter(|_| cause == Cause::Renewal).map(timing::renewal_due) else { return row.period };
-    let opened = row.revisions.iter().any(|revision| revision.state == RevisionState::Pending && revision.issued_at >= due);
+    let Some(due) = facts.latest.filter(|_| cause == Cause::Renewal).map(timing::renewal_due) else {
+        return row.period;
+    };
+    let opened = row
+        .revisions
+        .iter()
+        .any(|revision| revision.state == RevisionState::Pending && revision.issued_at >= due);
     if opened { row.period } else { row.period + 1 }
 }

@@ -10,13 +10,19 @@ const HOUR_MS: i64 = 60 * MINUTE_MS;
 /// because a mounted Secret takes about that long to reach its pods.
 pub(super) fn overlap_ms(lifetime_ms: i64) -> i64 {
     let tenth = (lifetime_ms / 10).min(HOUR_MS);
-    if lifetime_ms >= 20 * MINUTE_MS { tenth.max(2 * MINUTE_MS) } else { tenth }
+    if lifetime_ms >= 20 * MINUTE_MS {
+        tenth.max(2 * MINUTE_MS)
+    } else {
+        tenth
+    }
 }
 
 /// When a revision is due for renewal: at two thirds of its life, and up to a tenth of it later.
 pub(super) fn renewal_due(revision: &RevisionView) -> DbTime {
     let life = revision.ends_at.ms_since(revision.issued_at).max(0);
-    revision.issued_at.plus_ms(life / 3 * 2 + life % 3 * 2 / 3 + jitter_ms(life, &revision.digest))
+    revision
+        .issued_at
+        .plus_ms(life / 3 * 2 + life % 3 * 2 / 3 + jitter_ms(life, &revision.digest))
 }
 
 /// Up to a tenth of a life, spread evenly by the first two bytes of a digest.
@@ -34,7 +40,15 @@ mod tests {
         let mut digest = TokenDigest([0; 32]);
         digest.0[0] = first_byte;
         let (issued_at, ends_at) = (DbTime(1_000), DbTime(1_000 + life_ms));
-        RevisionView { revision: 1, digest, prefix: String::new(), state: RevisionState::Active, write_begun: true, issued_at, ends_at }
+        RevisionView {
+            revision: 1,
+            digest,
+            prefix: String::new(),
+            state: RevisionState::Active,
+            write_begun: true,
+            issued_at,
+            ends_at,
+        }
     }
 
     #[test]
@@ -56,7 +70,10 @@ mod tests {
         let life = 30 * MINUTE_MS;
         assert_eq!(renewal_due(&revision(life, 0)), DbTime(1_000 + 20 * MINUTE_MS));
         let latest = renewal_due(&revision(life, 255));
-        assert!(latest > DbTime(1_000 + 22 * MINUTE_MS) && latest < DbTime(1_000 + 23 * MINUTE_MS), "{latest:?}");
+        assert!(
+            latest > DbTime(1_000 + 22 * MINUTE_MS) && latest < DbTime(1_000 + 23 * MINUTE_MS),
+            "{latest:?}"
+        );
         assert_eq!(renewal_due(&revision(0, 7)), DbTime(1_000));
     }
 

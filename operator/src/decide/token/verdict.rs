@@ -79,9 +79,15 @@ fn delivered(facts: &Facts<'_>) -> Finding {
 
 /// Present only while it is true.
 fn exhausted(facts: &Facts<'_>) -> Option<Finding> {
-    let quota = facts.row?.quota.filter(|quota| quota.used.saturating_add(quota.forfeited) >= quota.max_units)?;
+    let quota = facts
+        .row?
+        .quota
+        .filter(|quota| quota.used.saturating_add(quota.forfeited) >= quota.max_units)?;
     facts.row.filter(|row| row.max_requests.is_some() && row.state != TokenState::Revoked)?;
-    let why = format!("all {} requests of this period are used up; raise spec.maxRequests or wait for the renewal", quota.max_units);
+    let why = format!(
+        "all {} requests of this period are used up; raise spec.maxRequests or wait for the renewal",
+        quota.max_units
+    );
     Some(Finding::holds(ConditionType::Exhausted, Reason::RequestsExhausted, why))
 }
 
@@ -89,16 +95,27 @@ fn ready(facts: &Facts<'_>, findings: &[Finding]) -> Finding {
     let seen = facts.seen;
     let fails = |reason, message: String| Finding::fails(ConditionType::Ready, reason, message);
     let failing = |about: ConditionType| {
-        let finding = findings.iter().find(|finding| finding.about == about && finding.status != ConditionStatus::True)?;
-        Some(Finding { about: ConditionType::Ready, ..finding.clone() })
+        let finding = findings
+            .iter()
+            .find(|finding| finding.about == about && finding.status != ConditionStatus::True)?;
+        Some(Finding {
+            about: ConditionType::Ready,
+            ..finding.clone()
+        })
     };
-    if let Some(finding) = switched_off(facts).or_else(|| failing(ConditionType::Accepted)).or_else(|| failing(ConditionType::ResolvedRefs)) {
+    if let Some(finding) = switched_off(facts)
+        .or_else(|| failing(ConditionType::Accepted))
+        .or_else(|| failing(ConditionType::ResolvedRefs))
+    {
         return finding;
     }
     match seen.project {
         ProjectSeen::Ready { active: true, .. } => {}
         ProjectSeen::Ready { active: false, .. } => {
-            return fails(Reason::ProjectInactive, format!("LLMProject {} is Inactive; its keys are refused", seen.resource.spec.project_ref.name));
+            return fails(
+                Reason::ProjectInactive,
+                format!("LLMProject {} is Inactive; its keys are refused", seen.resource.spec.project_ref.name),
+            );
         }
         ProjectSeen::NotReady | ProjectSeen::Missing => {
             let name = &seen.resource.spec.project_ref.name;
@@ -126,9 +143,10 @@ fn switched_off(facts: &Facts<'_>) -> Option<Finding> {
     let fails = |reason, message: &str| Some(Finding::fails(ConditionType::Ready, reason, message));
     let is_revoked = facts.row.is_some_and(|row| row.state == TokenState::Revoked);
     match facts.seen.resource.spec.state {
-        _ if is_revoked && facts.row.and_then(|row| row.revoked_by) == Some(RevokedBy::Manage) => {
-            fails(Reason::RevokedByManage, "revoked through /manage, which is final; create a token of another name")
-        }
+        _ if is_revoked && facts.row.and_then(|row| row.revoked_by) == Some(RevokedBy::Manage) => fails(
+            Reason::RevokedByManage,
+            "revoked through /manage, which is final; create a token of another name",
+        ),
         _ if is_revoked => fails(Reason::Revoked, "revoked, which is final; create a token of another name"),
         crds::TokenState::Revoked => fails(Reason::Revoked, "revoked before a key was issued"),
         crds::TokenState::Suspended => fails(Reason::Suspended, "the key is refused; set spec.state to Active to have it work again"),
@@ -137,19 +155,35 @@ fn switched_off(facts: &Facts<'_>) -> Option<Finding> {
 }
 
 fn revoked_reason(by: Option<RevokedBy>) -> Reason {
-    if by == Some(RevokedBy::Manage) { Reason::RevokedByManage } else { Reason::Revoked }
+    if by == Some(RevokedBy::Manage) {
+        Reason::RevokedByManage
+    } else {
+        Reason::Revoked
+    }
 }
 
 /// How the present key came to be: what status says of it already, or, for a new one, whether its predecessor was due.
 fn how_issued(facts: &Facts<'_>) -> Reason {
-    let Some(active) = facts.active.filter(|active| active.revision > 1) else { return Reason::Issued };
-    let status = facts.seen.resource.status.as_ref().filter(|status| status.revision == Some(active.revision));
-    let said = status.and_then(|status| find(&status.conditions, ConditionType::Ready)).and_then(|ready| ready.reason.parse().ok());
+    let Some(active) = facts.active.filter(|active| active.revision > 1) else {
+        return Reason::Issued;
+    };
+    let status = facts
+        .seen
+        .resource
+        .status
+        .as_ref()
+        .filter(|status| status.revision == Some(active.revision));
+    let said = status
+        .and_then(|status| find(&status.conditions, ConditionType::Ready))
+        .and_then(|ready| ready.reason.parse().ok());
     if let Some(reason) = said.filter(|reason| matches!(reason, Reason::Issued | Reason::Renewed | Reason::Reissued | Reason::Rotated)) {
         return reason;
     }
     let revisions = facts.row.map_or(&[][..], |row| &row.revisions);
-    let before = revisions.iter().filter(|revision| revision.revision < active.revision).max_by_key(|revision| revision.revision);
+    let before = revisions
+        .iter()
+        .filter(|revision| revision.revision < active.revision)
+        .max_by_key(|revision| revision.revision);
     let was_due = before.is_some_and(|before| active.issued_at.ms_since(before.issued_at) >= facts.lifetime_ms() / 3 * 2);
     if was_due { Reason::Renewed } else { Reason::Reissued }
 }
@@ -158,11 +192,22 @@ fn how_issued(facts: &Facts<'_>) -> Reason {
 pub(super) fn notices(facts: &Facts<'_>, findings: &[Finding]) -> Vec<Notice> {
     let before = facts.seen.resource.status.as_ref();
     let mut notices = report::notices(conditions(facts), findings);
-    let Some(active) = facts.active.filter(|active| before.and_then(|status| status.revision) != Some(active.revision)) else { return notices };
+    let Some(active) = facts
+        .active
+        .filter(|active| before.and_then(|status| status.revision) != Some(active.revision))
+    else {
+        return notices;
+    };
     let note = format!("revision {} is in Secret {}", active.revision, facts.seen.secret_name);
     match how_issued(facts) {
-        Reason::Issued => notices.push(Notice { reason: EventReason::TokenIssued, note }),
-        Reason::Renewed => notices.push(Notice { reason: EventReason::TokenRenewed, note }),
+        Reason::Issued => notices.push(Notice {
+            reason: EventReason::TokenIssued,
+            note,
+        }),
+        Reason::Renewed => notices.push(Notice {
+            reason: EventReason::TokenRenewed,
+            note,
+        }),
         _ => {}
     }
     notices
@@ -176,7 +221,9 @@ fn conditions<'a>(facts: &Facts<'a>) -> &'a [Condition] {
 pub(super) fn status(facts: &Facts<'_>, findings: &[Finding]) -> WitheringTokenStatus {
     let resource = &facts.seen.resource;
     let present = facts.active.or(facts.latest);
-    let is_delivered = findings.iter().any(|finding| finding.about == ConditionType::Delivered && finding.status == ConditionStatus::True);
+    let is_delivered = findings
+        .iter()
+        .any(|finding| finding.about == ConditionType::Delivered && finding.status == ConditionStatus::True);
     WitheringTokenStatus {
         observed_generation: Some(resource.object.generation),
         conditions: merge(conditions(facts), findings, resource.object.generation, report::timestamp(resource.now)),
@@ -185,9 +232,10 @@ pub(super) fn status(facts: &Facts<'_>, findings: &[Finding]) -> WitheringTokenS
         issued_time: present.map(|revision| report::time(revision.issued_at)),
         expiration_time: present.map(|revision| report::time(revision.ends_at)),
         renewal_time: renewal_at(facts).map(report::time),
-        previous: facts
-            .overlap
-            .map(|overlap| PreviousRevision { revision: overlap.revision, expiration_time: report::time(overlap.ends_at) }),
+        previous: facts.overlap.map(|overlap| PreviousRevision {
+            revision: overlap.revision,
+            expiration_time: report::time(overlap.ends_at),
+        }),
         secret_name: is_delivered.then(|| facts.seen.secret_name.clone()),
     }
 }

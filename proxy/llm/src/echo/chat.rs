@@ -101,8 +101,18 @@ pub(super) fn reply(call: &Call<'_>) -> Result<EchoAnswer, ApiError> {
     if call.peeked.stream {
         return Ok(stream(call, &id, &answer, usage));
     }
-    let message = Message { role: "assistant", content: answer.text(), refusal: None, annotations: [] };
-    let choice = Choice { index: 0, message, logprobs: None, finish_reason: answer.finish_reason() };
+    let message = Message {
+        role: "assistant",
+        content: answer.text(),
+        refusal: None,
+        annotations: [],
+    };
+    let choice = Choice {
+        index: 0,
+        message,
+        logprobs: None,
+        finish_reason: answer.finish_reason(),
+    };
     Ok(whole(&Completion {
         id: &id,
         object: "chat.completion",
@@ -119,11 +129,37 @@ fn stream(call: &Call<'_>, id: &str, answer: &Answer<'_>, usage: Usage) -> EchoA
     let mut script = Script::default();
     let mut chunk = |choices: &[DeltaChoice<'_>], usage: Option<Usage>| {
         let usage = asked.then_some(usage);
-        script.data(&Completion { id, object: "chat.completion.chunk", created: 0, model: call.model, system_fingerprint: None, choices, usage });
+        script.data(&Completion {
+            id,
+            object: "chat.completion.chunk",
+            created: 0,
+            model: call.model,
+            system_fingerprint: None,
+            choices,
+            usage,
+        });
     };
-    chunk(&choice(Delta { role: Some("assistant"), content: Some("") }, None), None);
+    chunk(
+        &choice(
+            Delta {
+                role: Some("assistant"),
+                content: Some(""),
+            },
+            None,
+        ),
+        None,
+    );
     for piece in answer.pieces() {
-        chunk(&choice(Delta { role: None, content: Some(&piece) }, None), None);
+        chunk(
+            &choice(
+                Delta {
+                    role: None,
+                    content: Some(&piece),
+                },
+                None,
+            ),
+            None,
+        );
     }
     chunk(&choice(Delta::default(), Some(answer.finish_reason())), None);
     if asked {
@@ -134,5 +170,10 @@ fn stream(call: &Call<'_>, id: &str, answer: &Answer<'_>, usage: Usage) -> EchoA
 }
 
 fn choice<'a>(delta: Delta<'a>, finish_reason: Option<&'static str>) -> [DeltaChoice<'a>; 1] {
-    [DeltaChoice { index: 0, delta, logprobs: None, finish_reason }]
+    [DeltaChoice {
+        index: 0,
+        delta,
+        logprobs: None,
+        finish_reason,
+    }]
 }

@@ -49,7 +49,10 @@ pub(super) fn reply(call: &Call<'_>) -> Result<EchoAnswer, ApiError> {
             answer
         })
         .collect();
-    let usage = Usage::new(prompts.iter().map(|Text(prompt)| count(prompt)).sum(), answers.iter().map(Answer::tokens).sum());
+    let usage = Usage::new(
+        prompts.iter().map(|Text(prompt)| count(prompt)).sum(),
+        answers.iter().map(Answer::tokens).sum(),
+    );
     let id = format!("cmpl-{}", call.id);
     if call.peeked.stream {
         return Ok(stream(call, &id, &answers, usage));
@@ -57,9 +60,21 @@ pub(super) fn reply(call: &Call<'_>) -> Result<EchoAnswer, ApiError> {
     let choices: Vec<Choice> = answers
         .iter()
         .enumerate()
-        .map(|(index, answer)| Choice { text: answer.text(), index, logprobs: None, finish_reason: Some(answer.finish_reason()) })
+        .map(|(index, answer)| Choice {
+            text: answer.text(),
+            index,
+            logprobs: None,
+            finish_reason: Some(answer.finish_reason()),
+        })
         .collect();
-    Ok(whole(&Completion { id: &id, object: "text_completion", created: 0, model: call.model, choices: &choices, usage: Some(Some(usage)) }))
+    Ok(whole(&Completion {
+        id: &id,
+        object: "text_completion",
+        created: 0,
+        model: call.model,
+        choices: &choices,
+        usage: Some(Some(usage)),
+    }))
 }
 
 fn stream(call: &Call<'_>, id: &str, answers: &[Answer<'_>], usage: Usage) -> EchoAnswer {
@@ -67,13 +82,36 @@ fn stream(call: &Call<'_>, id: &str, answers: &[Answer<'_>], usage: Usage) -> Ec
     let mut script = Script::default();
     let mut chunk = |choices: &[Choice], usage: Option<Usage>| {
         let usage = asked.then_some(usage);
-        script.data(&Completion { id, object: "text_completion", created: 0, model: call.model, choices, usage });
+        script.data(&Completion {
+            id,
+            object: "text_completion",
+            created: 0,
+            model: call.model,
+            choices,
+            usage,
+        });
     };
     for (index, answer) in answers.iter().enumerate() {
         for text in answer.pieces() {
-            chunk(&[Choice { text, index, logprobs: None, finish_reason: None }], None);
+            chunk(
+                &[Choice {
+                    text,
+                    index,
+                    logprobs: None,
+                    finish_reason: None,
+                }],
+                None,
+            );
         }
-        chunk(&[Choice { text: String::new(), index, logprobs: None, finish_reason: Some(answer.finish_reason()) }], None);
+        chunk(
+            &[Choice {
+                text: String::new(),
+                index,
+                logprobs: None,
+                finish_reason: Some(answer.finish_reason()),
+            }],
+            None,
+        );
     }
     if asked {
         chunk(&[], Some(usage));

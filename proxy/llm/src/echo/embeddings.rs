@@ -55,26 +55,45 @@ struct Usage {
 pub(super) fn reply(call: &Call<'_>) -> Result<EchoAnswer, ApiError> {
     let request: Request<'_> = read(call.body)?;
     if request.dimensions.is_some_and(|dimensions| dimensions != DIMENSIONS as u64) {
-        return Err(ApiError::bad_request("invalid_value", "dimensions", format!("Echo embeds into {DIMENSIONS} dimensions: leave the parameter out.")));
+        return Err(ApiError::bad_request(
+            "invalid_value",
+            "dimensions",
+            format!("Echo embeds into {DIMENSIONS} dimensions: leave the parameter out."),
+        ));
     }
     let encode: fn([f32; DIMENSIONS]) -> Vector = match request.encoding_format.as_deref() {
         None | Some("float") => Vector::Float,
         Some("base64") => |vector| Vector::Base64(STANDARD.encode(vector.map(f32::to_le_bytes).concat())),
         Some(_) => {
-            return Err(ApiError::bad_request("invalid_value", "encoding_format", "The parameter \"encoding_format\" must be \"float\" or \"base64\"."));
+            return Err(ApiError::bad_request(
+                "invalid_value",
+                "encoding_format",
+                "The parameter \"encoding_format\" must be \"float\" or \"base64\".",
+            ));
         }
     };
     let inputs = Text::read_all(required(request.input, "input")?, "input")?;
     if inputs.iter().any(|Text(input)| input.is_empty()) {
-        return Err(ApiError::bad_request("invalid_value", "input", "The parameter \"input\" must not hold an empty text."));
+        return Err(ApiError::bad_request(
+            "invalid_value",
+            "input",
+            "The parameter \"input\" must not hold an empty text.",
+        ));
     }
     let tokens = inputs.iter().map(|Text(input)| count(input)).sum();
-    let embedding = |(index, Text(input)): (usize, &Text)| Embedding { object: "embedding", index, embedding: encode(vector(input)) };
+    let embedding = |(index, Text(input)): (usize, &Text)| Embedding {
+        object: "embedding",
+        index,
+        embedding: encode(vector(input)),
+    };
     Ok(whole(&List {
         object: "list",
         data: inputs.iter().enumerate().map(embedding).collect(),
         model: call.model,
-        usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
+        usage: Usage {
+            prompt_tokens: tokens,
+            total_tokens: tokens,
+        },
     }))
 }
 

@@ -26,7 +26,10 @@ struct Model<'a> {
 }
 
 pub(super) fn list() -> EchoAnswer {
-    whole(&List { object: "list", data: &LISTED.map(model) })
+    whole(&List {
+        object: "list",
+        data: &LISTED.map(model),
+    })
 }
 
 pub(super) fn retrieve(id: &str) -> Result<EchoAnswer, ApiError> {
@@ -34,7 +37,12 @@ pub(super) fn retrieve(id: &str) -> Result<EchoAnswer, ApiError> {
 }
 
 fn model(id: &str) -> Model<'_> {
-    Model { id, object: "model", created: 0, owned_by: "llm-proxy" }
+    Model {
+        id,
+        object: "model",
+        created: 0,
+        owned_by: "llm-proxy",
+    }
 }
 
 /// The pause that a model's name asks for, in milliseconds.
@@ -42,10 +50,19 @@ pub(super) fn pause_ms(model: &str) -> Result<u32, ApiError> {
     if model == "echo" {
         return Ok(0);
     }
-    let digits = model.strip_prefix("echo-").and_then(|rest| rest.strip_suffix("ms")).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    digits.and_then(|digits| digits.parse().ok()).filter(|pause| *pause <= MOST_MS).ok_or_else(|| {
-        let shown: String = model.chars().take(64).flat_map(char::escape_debug).collect();
-        let message = format!("The model \"{shown}\" does not exist here: Echo has \"echo\", and \"echo-20ms\" which pauses between chunks.");
-        ApiError { param: Some("model"), ..ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message) }
-    })
+    let digits = model
+        .strip_prefix("echo-")
+        .and_then(|rest| rest.strip_suffix("ms"))
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    digits
+        .and_then(|digits| digits.parse().ok())
+        .filter(|pause| *pause <= MOST_MS)
+        .ok_or_else(|| {
+            let shown: String = model.chars().take(64).flat_map(char::escape_debug).collect();
+            let message = format!("The model \"{shown}\" does not exist here: Echo has \"echo\", and \"echo-20ms\" which pauses between chunks.");
+            ApiError {
+                param: Some("model"),
+                ..ApiError::new(StatusCode::NOT_FOUND, "model_not_found", message)
+            }
+        })
 }

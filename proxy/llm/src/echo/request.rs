@@ -40,7 +40,11 @@ struct Part {
 /// Reads the body into a request's fields.
 pub(super) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| {
-        let message = format!("Echo cannot read the request body: it breaks at line {}, column {}.", error.line(), error.column());
+        let message = format!(
+            "Echo cannot read the request body: it breaks at line {}, column {}.",
+            error.line(),
+            error.column()
+        );
         ApiError::new(StatusCode::BAD_REQUEST, "invalid_json", message)
     })
 }
@@ -56,7 +60,13 @@ pub(super) fn required<'a>(value: Option<&'a RawValue>, name: &'static str) -> R
 impl Conversation {
     /// Reads `messages` of chat completions or an array of `input` items of responses; items that are no messages are passed over.
     pub(super) fn read(messages: &RawValue, name: &'static str) -> Result<Self, ApiError> {
-        let wrong = || ApiError::bad_request("invalid_type", name, format!("The parameter \"{name}\" must be an array of messages with role and content."));
+        let wrong = || {
+            ApiError::bad_request(
+                "invalid_type",
+                name,
+                format!("The parameter \"{name}\" must be an array of messages with role and content."),
+            )
+        };
         let messages: Vec<Message<'_>> = serde_json::from_str(messages.get()).map_err(|_| wrong())?;
         let mut conversation = Self::default();
         for message in messages {

@@ -144,7 +144,10 @@ pub(super) fn reply(call: &Call<'_>) -> Result<EchoAnswer, ApiError> {
     let input_tokens = conversation.tokens + request.instructions.as_deref().map_or(0, count);
     let usage = Usage {
         input_tokens,
-        input_tokens_details: InputDetails { cached_tokens: 0, cache_write_tokens: 0 },
+        input_tokens_details: InputDetails {
+            cached_tokens: 0,
+            cache_write_tokens: 0,
+        },
         output_tokens: answer.tokens(),
         output_tokens_details: OutputDetails { reasoning_tokens: 0 },
         total_tokens: input_tokens + answer.tokens(),
@@ -152,9 +155,20 @@ pub(super) fn reply(call: &Call<'_>) -> Result<EchoAnswer, ApiError> {
     let id = format!("resp_{}", call.id);
     let item_id = format!("msg_{}", call.id);
     let text = answer.text();
-    let part = Part { kind: "output_text", annotations: [], logprobs: [], text: &text };
+    let part = Part {
+        kind: "output_text",
+        annotations: [],
+        logprobs: [],
+        text: &text,
+    };
     let status = if answer.cut { "incomplete" } else { "completed" };
-    let item = Item { id: &item_id, kind: "message", status, role: "assistant", content: &[part] };
+    let item = Item {
+        id: &item_id,
+        kind: "message",
+        status,
+        role: "assistant",
+        content: &[part],
+    };
     let begun = Response::begun(call, &id, request.instructions.as_deref());
     let ended = Response {
         status,
@@ -163,13 +177,20 @@ pub(super) fn reply(call: &Call<'_>) -> Result<EchoAnswer, ApiError> {
         usage: Some(usage),
         ..begun.clone()
     };
-    if call.peeked.stream { Ok(stream(call, &answer, &begun, &ended, item, part)) } else { Ok(whole(&ended)) }
+    if call.peeked.stream {
+        Ok(stream(call, &answer, &begun, &ended, item, part))
+    } else {
+        Ok(whole(&ended))
+    }
 }
 
 /// `input` is a text of the user, or a list of items.
 fn conversation(input: &RawValue) -> Result<Conversation, ApiError> {
     match serde_json::from_str::<String>(input.get()) {
-        Ok(text) => Ok(Conversation { tokens: count(&text), last_user_text: text }),
+        Ok(text) => Ok(Conversation {
+            tokens: count(&text),
+            last_user_text: text,
+        }),
         Err(_) => Conversation::read(input, "input"),
     }
 }
@@ -193,7 +214,9 @@ impl<'a> Response<'a> {
             reasoning: Reasoning { effort: None, summary: None },
             store: false,
             temperature: 1.0,
-            text: TextConfig { format: Format { kind: "text" } },
+            text: TextConfig {
+                format: Format { kind: "text" },
+            },
             tool_choice: "auto",
             tools: [],
             top_p: 1.0,
@@ -212,19 +235,55 @@ fn stream(call: &Call<'_>, answer: &Answer<'_>, begun: &Response<'_>, ended: &Re
         script.event(event.kind, &Event { sequence_number, ..event });
         sequence_number += 1;
     };
-    let whole = |kind, response| Event { kind, response: Some(response), ..Event::default() };
-    let of_item = |kind, item| Event { kind, output_index: Some(0), item: Some(item), ..Event::default() };
-    let of_part = |kind| Event { kind, item_id: Some(item.id), output_index: Some(0), content_index: Some(0), ..Event::default() };
+    let whole = |kind, response| Event {
+        kind,
+        response: Some(response),
+        ..Event::default()
+    };
+    let of_item = |kind, item| Event {
+        kind,
+        output_index: Some(0),
+        item: Some(item),
+        ..Event::default()
+    };
+    let of_part = |kind| Event {
+        kind,
+        item_id: Some(item.id),
+        output_index: Some(0),
+        content_index: Some(0),
+        ..Event::default()
+    };
 
     say(whole("response.created", begun));
     say(whole("response.in_progress", begun));
-    say(of_item("response.output_item.added", Item { status: "in_progress", content: &[], ..item }));
-    say(Event { part: Some(Part { text: "", ..part }), ..of_part("response.content_part.added") });
+    say(of_item(
+        "response.output_item.added",
+        Item {
+            status: "in_progress",
+            content: &[],
+            ..item
+        },
+    ));
+    say(Event {
+        part: Some(Part { text: "", ..part }),
+        ..of_part("response.content_part.added")
+    });
     for piece in answer.pieces() {
-        say(Event { delta: Some(&piece), logprobs: Some([]), ..of_part("response.output_text.delta") });
+        say(Event {
+            delta: Some(&piece),
+            logprobs: Some([]),
+            ..of_part("response.output_text.delta")
+        });
     }
-    say(Event { text: Some(part.text), logprobs: Some([]), ..of_part("response.output_text.done") });
-    say(Event { part: Some(part), ..of_part("response.content_part.done") });
+    say(Event {
+        text: Some(part.text),
+        logprobs: Some([]),
+        ..of_part("response.output_text.done")
+    });
+    say(Event {
+        part: Some(part),
+        ..of_part("response.content_part.done")
+    });
     say(of_item("response.output_item.done", item));
     say(whole(if answer.cut { "response.incomplete" } else { "response.completed" }, ended));
     script.play(call)

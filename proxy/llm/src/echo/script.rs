@@ -38,7 +38,14 @@ impl Script {
     pub(super) fn play(self, call: &Call<'_>) -> EchoAnswer {
         let bytes = Bytes::from(self.bytes);
         let mut start = 0;
-        let chunks = self.ends.into_iter().map(|end| bytes.slice(std::mem::replace(&mut start, end)..end)).collect();
-        EchoAnswer::Stream { chunks, pause_ms: call.pause_ms }
+        let chunks = self
+            .ends
+            .into_iter()
+            .map(|end| bytes.slice(std::mem::replace(&mut start, end)..end))
+            .collect();
+        EchoAnswer::Stream {
+            chunks,
+            pause_ms: call.pause_ms,
+        }
     }
 }

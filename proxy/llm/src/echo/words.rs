@@ -22,12 +22,18 @@ impl<'a> Answer<'a> {
     pub(super) fn within(text: &'a str, most: usize) -> Self {
         let mut rest = text.split_whitespace();
         let words: Vec<&str> = rest.by_ref().take(most).collect();
-        Self { words, cut: rest.next().is_some() }
+        Self {
+            words,
+            cut: rest.next().is_some(),
+        }
     }
 
     /// The pieces of a stream: one per word, each but the first with a space before it.
     pub(super) fn pieces(&self) -> impl Iterator<Item = String> {
-        self.words.iter().enumerate().map(|(index, word)| if index == 0 { (*word).to_owned() } else { format!(" {word}") })
+        self.words
+            .iter()
+            .enumerate()
+            .map(|(index, word)| if index == 0 { (*word).to_owned() } else { format!(" {word}") })
     }
 
     /// All pieces together.
@@ -51,7 +57,10 @@ impl<'a> Answer<'a> {
 
 /// The most words that a request may be answered with.
 pub(super) fn most(peeked: &Peek<'_>) -> usize {
-    peeked.max_tokens.and_then(|most| usize::try_from(most).ok()).map_or(MOST_WORDS, |most| most.min(MOST_WORDS))
+    peeked
+        .max_tokens
+        .and_then(|most| usize::try_from(most).ok())
+        .map_or(MOST_WORDS, |most| most.min(MOST_WORDS))
 }
 
 /// How many tokens a text has.

@@ -92,7 +92,14 @@ fn an_id_cannot_lead_out_of_the_table() {
 
 #[test]
 fn ids_of_models_may_have_dots_colons_and_encoded_slashes() {
-    for id in ["gpt-4.1", "ft:gpt-4o-mini:org::abc", "meta-llama%2FLlama-3.1-8B", "echo-20ms", "a..b", "m%C3%B6del"] {
+    for id in [
+        "gpt-4.1",
+        "ft:gpt-4o-mini:org::abc",
+        "meta-llama%2FLlama-3.1-8B",
+        "echo-20ms",
+        "a..b",
+        "m%C3%B6del",
+    ] {
         let path = format!("/v1/models/{id}");
         assert_eq!(kind(&path), Some(EndpointKind::Model), "{id}");
         assert_eq!(find(&path).and_then(|endpoint| endpoint.id_in(&path)), Some(id));
@@ -118,7 +125,15 @@ fn methods_are_checked_and_named() {
     for method in [Method::GET, Method::DELETE, Method::PUT, Method::HEAD, Method::OPTIONS, Method::CONNECT] {
         assert!(!chat.allows(&method), "{method}");
     }
-    let every = [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];
+    let every = [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::HEAD,
+        Method::OPTIONS,
+    ];
     for endpoint in all() {
         let allowed: Vec<_> = every.iter().filter(|method| endpoint.allows(method)).map(Method::as_str).collect();
         assert_eq!(allowed.join(", "), endpoint.allow_header(), "{}", endpoint.path);
@@ -136,7 +151,17 @@ fn only_a_post_has_a_body() {
 fn the_table_is_as_it_was_agreed() {
     let rows: Vec<String> = all()
         .iter()
-        .map(|e| format!("{:32} {:12} {:9} {:18} metered={:5} streams={}", e.path, e.allow_header(), format!("{:?}", e.body), format!("{:?}", e.model), e.metered, e.streams))
+        .map(|e| {
+            format!(
+                "{:32} {:12} {:9} {:18} metered={:5} streams={}",
+                e.path,
+                e.allow_header(),
+                format!("{:?}", e.body),
+                format!("{:?}", e.model),
+                e.metered,
+                e.streams
+            )
+        })
         .collect();
     insta::assert_snapshot!(rows.join("\n"));
 }
@@ -168,10 +193,24 @@ fn an_unchanged_path_is_not_copied() {
 #[test]
 fn a_missing_model_is_refused_where_one_is_needed() {
     let none = Peek::default();
-    let empty = Peek { model: Some(Cow::Borrowed("")), ..Peek::default() };
-    let named = Peek { model: Some(Cow::Borrowed("gpt-4o")), ..Peek::default() };
-    let prompted = Peek { has_prompt: true, ..Peek::default() };
-    let check = |path: &str, peeked: &Peek<'_>| find(path).unwrap().check_model(peeked).map_err(|error| (error.status.as_u16(), error.code, error.param));
+    let empty = Peek {
+        model: Some(Cow::Borrowed("")),
+        ..Peek::default()
+    };
+    let named = Peek {
+        model: Some(Cow::Borrowed("gpt-4o")),
+        ..Peek::default()
+    };
+    let prompted = Peek {
+        has_prompt: true,
+        ..Peek::default()
+    };
+    let check = |path: &str, peeked: &Peek<'_>| {
+        find(path)
+            .unwrap()
+            .check_model(peeked)
+            .map_err(|error| (error.status.as_u16(), error.code, error.param))
+    };
     let missing = Err((400, "missing_required_parameter", Some("model")));
     assert_eq!(check("/v1/chat/completions", &none), missing);
     assert_eq!(check("/v1/chat/completions", &empty), missing);

@@ -14,7 +14,11 @@ fn watch<'c>(mut observer: UsageObserver, chunks: impl IntoIterator<Item = &'c [
 fn streamed(kind: EndpointKind, stream: &str) -> Observed {
     let whole = watch(UsageObserver::stream(kind), [stream.as_bytes()]);
     for size in [1, 2, 3, 7, 64, 1460] {
-        assert_eq!(watch(UsageObserver::stream(kind), stream.as_bytes().chunks(size)), whole, "in chunks of {size}");
+        assert_eq!(
+            watch(UsageObserver::stream(kind), stream.as_bytes().chunks(size)),
+            whole,
+            "in chunks of {size}"
+        );
     }
     whole
 }
@@ -22,46 +26,67 @@ fn streamed(kind: EndpointKind, stream: &str) -> Observed {
 fn whole(body: &str) -> Observed {
     let observed = watch(UsageObserver::whole(), [body.as_bytes()]);
     for size in [1, 2, 3, 7, 64, 1460] {
-        assert_eq!(watch(UsageObserver::whole(), body.as_bytes().chunks(size)), observed, "in chunks of {size}");
+        assert_eq!(
+            watch(UsageObserver::whole(), body.as_bytes().chunks(size)),
+            observed,
+            "in chunks of {size}"
+        );
     }
     observed
 }
 
 fn usage(input: u64, cached: u64, output: u64, reasoning: u64) -> Option<Usage> {
-    Some(Usage { input, cached, output, reasoning })
+    Some(Usage {
+        input,
+        cached,
+        output,
+        reasoning,
+    })
 }
 
-const CHAT: &str = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}],"usage":null}
-
-data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"Say \"usage\":{"},"logprobs":null,"finish_reason":null}],"usage":null}
-
-data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":" it"},"logprobs":null,"finish_reason":null}],"usage":null}
-
-data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{\"usage\":{\"prompt_tokens\":99}}"}}]},"finish_reason":null}],"usage":null}
-
-data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"usage":null}
-
-"#;
-const CHAT_USAGE: &str = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":[],"usage":{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,"prompt_tokens_details":{"cached_tokens":8},"completion_tokens_details":{"reasoning_tokens":4}}}
-
-"#;
+const CHAT: &str = include_str!("fixtures/chat.sse");
+const CHAT_USAGE: &str = include_str!("fixtures/chat-usage.sse");
 
 #[test]
 fn a_chat_stream_with_usage_is_counted_by_the_provider() {
     let stream = format!("{CHAT}{CHAT_USAGE}data: [DONE]\n\n");
-    assert_eq!(streamed(ChatCompletions, &stream), Observed { usage: usage(19, 8, 10, 4), delta_chunks: 3, events: 7, done: true });
+    assert_eq!(
+        streamed(ChatCompletions, &stream),
+        Observed {
+            usage: usage(19, 8, 10, 4),
+            delta_chunks: 3,
+            events: 7,
+            done: true
+        }
+    );
 }
 
 #[test]
 fn a_chat_stream_without_usage_is_counted_by_its_deltas() {
     let stream = format!("{CHAT}data: [DONE]\n\n").replace(r#","usage":null"#, "");
-    assert_eq!(streamed(ChatCompletions, &stream), Observed { usage: None, delta_chunks: 3, events: 6, done: true });
+    assert_eq!(
+        streamed(ChatCompletions, &stream),
+        Observed {
+            usage: None,
+            delta_chunks: 3,
+            events: 6,
+            done: true
+        }
+    );
 }
 
 #[test]
 fn a_stream_that_breaks_off_has_what_passed() {
     let stream = &CHAT[..CHAT.find(" it").unwrap()];
-    assert_eq!(streamed(ChatCompletions, stream), Observed { usage: None, delta_chunks: 1, events: 2, done: false });
+    assert_eq!(
+        streamed(ChatCompletions, stream),
+        Observed {
+            usage: None,
+            delta_chunks: 1,
+            events: 2,
+            done: false
+        }
+    );
 }
 
 #[test]
@@ -73,7 +98,8 @@ fn the_last_event_counts_without_the_empty_line_behind_it() {
 
 #[test]
 fn of_several_reports_the_last_counts() {
-    let stream = "data: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\ndata: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
+    let stream =
+        "data: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1}}\n\ndata: {\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":2}}\n\n";
     assert_eq!(streamed(ChatCompletions, stream).usage, usage(1, 0, 2, 0));
     let then_absurd = format!("{stream}data: {{\"usage\":{{\"prompt_tokens\":-1,\"completion_tokens\":3}}}}\n\n");
     assert_eq!(streamed(ChatCompletions, &then_absurd).usage, usage(1, 0, 2, 0));
@@ -84,7 +110,15 @@ fn usage_below_the_top_level_is_not_the_answers() {
     let stream = r#"data: {"choices":[{"delta":{"content":"a"},"usage":{"prompt_tokens":1,"completion_tokens":2}}]}
 
 "#;
-    assert_eq!(streamed(ChatCompletions, stream), Observed { usage: None, delta_chunks: 1, events: 1, done: false });
+    assert_eq!(
+        streamed(ChatCompletions, stream),
+        Observed {
+            usage: None,
+            delta_chunks: 1,
+            events: 1,
+            done: false
+        }
+    );
 }
 
 #[test]
@@ -95,7 +129,10 @@ fn carriage_returns_comments_spaces_and_split_data_change_nothing() {
     assert_eq!(streamed(ChatCompletions, &stream.replace('\n', "\r")), expected);
     assert_eq!(streamed(ChatCompletions, &stream.replace("data: ", "data:")), expected);
     assert_eq!(streamed(ChatCompletions, &stream.replace(",\"object\"", "\ndata: ,\"object\"")), expected);
-    assert_eq!(streamed(ChatCompletions, &stream.replace("\":", "\" : ").replace("null", " null")), expected);
+    assert_eq!(
+        streamed(ChatCompletions, &stream.replace("\":", "\" : ").replace("null", " null")),
+        expected
+    );
 }
 
 #[test]
@@ -109,31 +146,33 @@ data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_toke
 data: [DONE]
 
 "#;
-    assert_eq!(streamed(Completions, stream), Observed { usage: usage(1, 0, 1, 0), delta_chunks: 1, events: 4, done: true });
+    assert_eq!(
+        streamed(Completions, stream),
+        Observed {
+            usage: usage(1, 0, 1, 0),
+            delta_chunks: 1,
+            events: 4,
+            done: true
+        }
+    );
 }
 
-const RESPONSES: &str = r#"event: response.created
-data: {"type":"response.created","response":{"id":"resp_1","usage":null},"sequence_number":0}
-
-event: response.output_text.delta
-data: {"type":"response.output_text.delta","delta":"a usage: {\"usage\":{}}","sequence_number":1}
-
-event: response.function_call_arguments.delta
-data: {"type":"response.function_call_arguments.delta","delta":"{","sequence_number":2}
-
-event: response.output_text.done
-data: {"type":"response.output_text.done","text":"ends in .delta","sequence_number":3}
-
-event: response.completed
-data: {"type":"response.completed","response":{"id":"resp_1","output":[{"usage":{"input_tokens":7,"output_tokens":7}}],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":1},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":2},"total_tokens":123}},"sequence_number":4}
-
-"#;
+const RESPONSES: &str = include_str!("fixtures/responses.sse");
 
 #[test]
 fn a_responses_stream_is_counted_by_its_final_event() {
-    let expected = Observed { usage: usage(36, 1, 87, 2), delta_chunks: 2, events: 5, done: true };
+    let expected = Observed {
+        usage: usage(36, 1, 87, 2),
+        delta_chunks: 2,
+        events: 5,
+        done: true,
+    };
     assert_eq!(streamed(Responses, RESPONSES), expected);
-    let unnamed: String = RESPONSES.lines().filter(|line| !line.starts_with("event:")).map(|line| format!("{line}\n")).collect();
+    let unnamed: String = RESPONSES
+        .lines()
+        .filter(|line| !line.starts_with("event:"))
+        .map(|line| format!("{line}\n"))
+        .collect();
     assert_eq!(streamed(Responses, &unnamed), expected);
     for last in ["response.incomplete", "response.failed"] {
         assert_eq!(streamed(Responses, &RESPONSES.replace("response.completed", last)), expected);
@@ -145,10 +184,26 @@ fn a_ten_megabyte_event_is_searched_as_it_passes() {
     let image = "A".repeat(10_000_000);
     let stream = RESPONSES.replace(r#""output":["#, &format!(r#""output":[{{"result":"{image}"}},"#));
     let observed = watch(UsageObserver::stream(Responses), stream.as_bytes().chunks(16_384));
-    assert_eq!(observed, Observed { usage: usage(36, 1, 87, 2), delta_chunks: 2, events: 5, done: true });
+    assert_eq!(
+        observed,
+        Observed {
+            usage: usage(36, 1, 87, 2),
+            delta_chunks: 2,
+            events: 5,
+            done: true
+        }
+    );
     let delta = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{image}\"}}}}]}}\n\n{CHAT_USAGE}");
     let observed = watch(UsageObserver::stream(ChatCompletions), delta.as_bytes().chunks(16_384));
-    assert_eq!(observed, Observed { usage: usage(19, 8, 10, 4), delta_chunks: 1, events: 2, done: false });
+    assert_eq!(
+        observed,
+        Observed {
+            usage: usage(19, 8, 10, 4),
+            delta_chunks: 1,
+            events: 2,
+            done: false
+        }
+    );
 }
 
 #[test]
@@ -160,28 +215,75 @@ event: image_generation.completed
 data: {"type":"image_generation.completed","b64_json":"AAAA","usage":{"total_tokens":100,"input_tokens":50,"output_tokens":50}}
 
 "#;
-    assert_eq!(streamed(Images, stream), Observed { usage: usage(50, 0, 50, 0), delta_chunks: 0, events: 2, done: true });
+    assert_eq!(
+        streamed(Images, stream),
+        Observed {
+            usage: usage(50, 0, 50, 0),
+            delta_chunks: 0,
+            events: 2,
+            done: true
+        }
+    );
 }
 
 #[test]
 fn a_whole_answer_is_read_at_its_top_level_only() {
-    let body = r#"{"id":"chatcmpl-1","choices":[{"message":{"role":"assistant","content":"\"usage\":{\"prompt_tokens\":5}","usage":{"prompt_tokens":6,"completion_tokens":6}}}],
+    let body = r#"{"id":"chatcmpl-1","choices":[{"message":{"content":"\"usage\":{\"prompt_tokens\":5}","usage":{"prompt_tokens":6}}}],
         "usage" : {"prompt_tokens":19,"completion_tokens":10,"x":{"usage":{}}},"x":{"usage":{"prompt_tokens":1,"completion_tokens":2}}}"#;
-    assert_eq!(whole(body), Observed { usage: usage(19, 0, 10, 0), done: true, ..Observed::default() });
+    assert_eq!(
+        whole(body),
+        Observed {
+            usage: usage(19, 0, 10, 0),
+            done: true,
+            ..Observed::default()
+        }
+    );
 }
 
 #[test]
 fn a_whole_answer_may_say_usage_twice_or_null_or_nothing() {
-    assert_eq!(whole(r#"{"usage":{"prompt_tokens":1},"usage":{"prompt_tokens":2}}"#).usage, usage(2, 0, 0, 0));
+    assert_eq!(
+        whole(r#"{"usage":{"prompt_tokens":1},"usage":{"prompt_tokens":2}}"#).usage,
+        usage(2, 0, 0, 0)
+    );
     assert_eq!(whole(r#"{"usage":{"prompt_tokens":1},"usage":null}"#).usage, usage(1, 0, 0, 0));
     assert_eq!(whole(r#"{"usage":null,"a":{"prompt_tokens":1}}"#).usage, None);
     assert_eq!(whole(r#"{"usage":[{"prompt_tokens":1}]}"#).usage, None);
-    assert_eq!(whole("{}"), Observed { done: true, ..Observed::default() });
+    assert_eq!(
+        whole("{}"),
+        Observed {
+            done: true,
+            ..Observed::default()
+        }
+    );
+}
+
+#[test]
+fn objects_behind_the_response_are_not_the_response() {
+    let stream = r#"data: {"a":{"usage":{"input_tokens":1}},"response":{"usage":{"input_tokens":2}},
+data: "b":{"usage":{"input_tokens":3}},"usage":{"input_tokens":4}}
+
+"#;
+    assert_eq!(streamed(Responses, stream).usage, usage(2, 0, 0, 0));
+}
+
+#[test]
+fn a_name_with_escapes_is_another_name() {
+    for name in [r"\busage", r"usage\b", r"us\bage", r"usag\e", r#"\"usage"#, "usages", "usag", ""] {
+        assert_eq!(whole(&format!(r#"{{"{name}":{{"prompt_tokens":1}}}}"#)).usage, None, "{name}");
+    }
 }
 
 #[test]
 fn what_is_no_json_has_no_usage() {
-    for body in ["", "<html>\"usage\":{\"prompt_tokens\":1}</html>", "[{\"usage\":{\"prompt_tokens\":1}}]", "usage", "\u{0}", "{]]]]}}}}\"usage\":{\"prompt_tokens\":1}"] {
+    for body in [
+        "",
+        "<html>\"usage\":{\"prompt_tokens\":1}</html>",
+        "[{\"usage\":{\"prompt_tokens\":1}}]",
+        "usage",
+        "\u{0}",
+        "{]]]]}}}}\"usage\":{\"prompt_tokens\":1}",
+    ] {
         assert_eq!(whole(body).usage, None, "{body}");
     }
 }
@@ -190,7 +292,10 @@ fn what_is_no_json_has_no_usage() {
 fn a_usage_object_beyond_its_bound_is_absent() {
     let padding = "x".repeat(64 * 1024);
     assert_eq!(whole(&format!(r#"{{"usage":{{"prompt_tokens":1,"x":"{padding}"}}}}"#)).usage, None);
-    assert_eq!(whole(&format!(r#"{{"x":"{padding}","usage":{{"prompt_tokens":1}}}}"#)).usage, usage(1, 0, 0, 0));
+    assert_eq!(
+        whole(&format!(r#"{{"x":"{padding}","usage":{{"prompt_tokens":1}}}}"#)).usage,
+        usage(1, 0, 0, 0)
+    );
 }
 
 #[test]
@@ -211,13 +316,21 @@ fn by_the_book(kind: EndpointKind, events: &[Value]) -> Observed {
     let mut expected = Observed::default();
     for event in events {
         expected.events += 1;
-        let at = if kind == Responses { event.pointer("/response/usage") } else { event.get("usage") };
-        let usage = at.filter(|usage| usage.is_object()).and_then(|usage| Usage::read(usage.to_string().as_bytes()));
+        let at = if kind == Responses {
+            event.pointer("/response/usage")
+        } else {
+            event.get("usage")
+        };
+        let usage = at
+            .filter(|usage| usage.is_object())
+            .and_then(|usage| Usage::read(usage.to_string().as_bytes()));
         expected.usage = usage.or(expected.usage);
         let kind_name = event.get("type").and_then(Value::as_str).unwrap_or_default();
         expected.delta_chunks += u64::from(match kind {
             ChatCompletions => event.pointer("/choices/0/delta").and_then(Value::as_object).is_some_and(|delta| {
-                delta.iter().any(|(name, value)| name != "role" && !matches!(value.to_string().as_str(), "null" | "\"\"" | "[]" | "{}"))
+                delta
+                    .iter()
+                    .any(|(name, value)| name != "role" && !matches!(value.to_string().as_str(), "null" | "\"\"" | "[]" | "{}"))
             }),
             _ => kind_name.ends_with(".delta"),
         });
@@ -238,7 +351,18 @@ fn count() -> impl Strategy<Value = Value> {
 
 fn report() -> impl Strategy<Value = Value> {
     let object = prop::collection::vec(
-        (prop::sample::select(vec!["prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens", "usage", "\"}{"]), count()),
+        (
+            prop::sample::select(vec![
+                "prompt_tokens",
+                "completion_tokens",
+                "input_tokens",
+                "output_tokens",
+                "total_tokens",
+                "usage",
+                "\"}{",
+            ]),
+            count(),
+        ),
         0..5,
     )
     .prop_map(|members| Value::Object(members.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()));
@@ -246,7 +370,12 @@ fn report() -> impl Strategy<Value = Value> {
 }
 
 fn text() -> impl Strategy<Value = String> {
-    prop_oneof![any::<String>(), Just("\"usage\":{\"prompt_tokens\":1}".to_owned()), Just(String::new()), Just("\\\"usage\\\"".to_owned())]
+    prop_oneof![
+        any::<String>(),
+        Just("\"usage\":{\"prompt_tokens\":1}".to_owned()),
+        Just(String::new()),
+        Just("\\\"usage\\\"".to_owned())
+    ]
 }
 
 fn chat_event() -> impl Strategy<Value = Value> {
@@ -262,16 +391,26 @@ fn chat_event() -> impl Strategy<Value = Value> {
 }
 
 fn responses_event() -> impl Strategy<Value = Value> {
-    let kinds = vec!["response.created", "response.output_text.delta", "response.output_text.done", "response.completed", "response.failed"];
-    (prop::sample::select(kinds), text(), report(), report()).prop_map(|(kind, text, inner, top)| {
-        json!({"delta": text, "response": {"a": [{"usage": top.clone()}], "usage": inner}, "type": kind, "usage": top})
-    })
+    let kinds = vec![
+        "response.created",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.completed",
+        "response.failed",
+    ];
+    (prop::sample::select(kinds), text(), report(), report()).prop_map(
+        |(kind, text, inner, top)| json!({"delta": text, "response": {"a": [{"usage": top.clone()}], "usage": inner}, "type": kind, "usage": top}),
+    )
 }
 
 fn written(events: &[Value], pretty: bool, end: &str) -> Vec<u8> {
     let mut stream = Vec::new();
     for event in events {
-        let data = if pretty { serde_json::to_vec_pretty(event) } else { serde_json::to_vec(event) };
+        let data = if pretty {
+            serde_json::to_vec_pretty(event)
+        } else {
+            serde_json::to_vec(event)
+        };
         crate::sse::write_event(&mut stream, None, &data.unwrap());
     }
     String::from_utf8(stream).unwrap().replace('\n', end).into_bytes()
@@ -285,6 +424,10 @@ fn cut<'b>(bytes: &'b [u8], cuts: &[prop::sample::Index]) -> Vec<&'b [u8]> {
 
 fn cuts() -> impl Strategy<Value = Vec<prop::sample::Index>> {
     prop::collection::vec(any::<prop::sample::Index>(), 0..12)
+}
+
+fn chat() -> UsageObserver {
+    UsageObserver::stream(ChatCompletions)
 }
 
 proptest! {
@@ -317,16 +460,17 @@ proptest! {
     #[test]
     fn garbage_split_anywhere_is_read_the_same_and_never_panics(bytes in prop::collection::vec(prop_oneof![
         any::<u8>(), prop::sample::select(b"{}[]\",:\\\n\rdata: usage".to_vec())], 0..200), cuts in cuts()) {
-        for observer in [UsageObserver::whole, || UsageObserver::stream(ChatCompletions), || UsageObserver::stream(Responses), || UsageObserver::stream(Completions)] {
+        for observer in [UsageObserver::whole, chat, || UsageObserver::stream(Responses), || UsageObserver::stream(Completions)] {
             prop_assert_eq!(watch(observer(), cut(&bytes, &cuts)), watch(observer(), [&bytes[..]]));
         }
     }
 
     #[test]
     fn tokens_of_json_split_anywhere_are_read_the_same(tokens in prop::collection::vec(prop::sample::select(vec![
-        "{", "}", "[", "]", ",", ":", "\"usage\"", "\"usage\":{\"prompt_tokens\":1}", "\"response\"", "\"delta\"", "\"delta\":{\"a\":1}", "\"", "\\", "1", "\n\n", "data: ", "data: {"]), 0..30), cuts in cuts()) {
+        "{", "}", "[", "]", ",", ":", "\"usage\"", "\"usage\":{\"prompt_tokens\":1}", "\"response\"",
+        "\"delta\"", "\"delta\":{\"a\":1}", "\"", "\\", "1", "\n\n", "data: ", "data: {"]), 0..30), cuts in cuts()) {
         let bytes = tokens.concat().into_bytes();
-        for observer in [UsageObserver::whole, || UsageObserver::stream(ChatCompletions), || UsageObserver::stream(Responses)] {
+        for observer in [UsageObserver::whole, chat, || UsageObserver::stream(Responses)] {
             prop_assert_eq!(watch(observer(), cut(&bytes, &cuts)), watch(observer(), [&bytes[..]]));
         }
     }

@@ -27,7 +27,16 @@ fn the_watched_parameters_are_read() {
 
 #[test]
 fn an_empty_object_has_nothing() {
-    assert_eq!(ok("{}"), Peek { splice: Splice { open: 1, ..Splice::default() }, ..Peek::default() });
+    assert_eq!(
+        ok("{}"),
+        Peek {
+            splice: Splice {
+                open: 1,
+                ..Splice::default()
+            },
+            ..Peek::default()
+        }
+    );
 }
 
 #[test]
@@ -35,7 +44,13 @@ fn null_is_as_good_as_absent() {
     let peeked = ok(r#"{"model":null,"stream":null,"max_tokens":null,"stream_options":null,"prompt":null}"#);
     let Splice { stream_options, .. } = &peeked.splice;
     assert!(stream_options.is_some());
-    assert_eq!(Peek { splice: Splice::default(), ..peeked }, Peek::default());
+    assert_eq!(
+        Peek {
+            splice: Splice::default(),
+            ..peeked
+        },
+        Peek::default()
+    );
 }
 
 #[test]
@@ -70,7 +85,10 @@ fn unwatched_names_and_deeper_levels_may_repeat() {
 
 #[test]
 fn max_tokens_and_its_kin_may_stand_together_and_the_largest_counts() {
-    assert_eq!(ok(r#"{"max_tokens":5,"max_completion_tokens":9,"max_output_tokens":7}"#).max_tokens, Some(9));
+    assert_eq!(
+        ok(r#"{"max_tokens":5,"max_completion_tokens":9,"max_output_tokens":7}"#).max_tokens,
+        Some(9)
+    );
 }
 
 #[test]
@@ -166,7 +184,21 @@ fn what_is_no_json_object_is_refused_at_the_byte_where_it_breaks() {
 
 #[test]
 fn values_are_the_providers_affair() {
-    for value in ["nul", "01", "1.", "--5", "NaN", r#""\x""#, "\"\u{1}\"", r#""\ud800""#, "[1 2]", "[,]", "[:]", r#"{"a"}"#, r#"{"a":1,}"#] {
+    for value in [
+        "nul",
+        "01",
+        "1.",
+        "--5",
+        "NaN",
+        r#""\x""#,
+        "\"\u{1}\"",
+        r#""\ud800""#,
+        "[1 2]",
+        "[,]",
+        "[:]",
+        r#"{"a"}"#,
+        r#"{"a":1,}"#,
+    ] {
         ok(&format!(r#"{{"model":"m","x":{value}}}"#));
     }
 }
@@ -184,7 +216,11 @@ fn a_hundred_and_twenty_eight_levels_are_the_limit() {
 #[test]
 fn the_splice_points_name_the_values() {
     let body = r#"{"model":"m","stream_options": {"x":1,"include_usage" : false }}"#;
-    let Splice { open, stream_options, include_usage } = ok(body).splice;
+    let Splice {
+        open,
+        stream_options,
+        include_usage,
+    } = ok(body).splice;
     assert_eq!(open, 1);
     assert_eq!(stream_options.map(|range| &body[range]), Some(r#"{"x":1,"include_usage" : false }"#));
     assert_eq!(include_usage.map(|range| &body[range]), Some("false"));
@@ -198,9 +234,15 @@ fn errors_say_what_to_do_in_openai_terms() {
         PeekError::NotAnObject,
         PeekError::TooDeep,
         PeekError::Duplicate { name: "model" },
-        PeekError::WrongType { name: "stream", expected: "a boolean" },
+        PeekError::WrongType {
+            name: "stream",
+            expected: "a boolean",
+        },
     ];
-    let shown: Vec<String> = errors.iter().map(|error| String::from_utf8(error.to_api_error().to_body().to_vec()).unwrap()).collect();
+    let shown: Vec<String> = errors
+        .iter()
+        .map(|error| String::from_utf8(error.to_api_error().to_body().to_vec()).unwrap())
+        .collect();
     insta::assert_snapshot!(shown.join("\n"));
 }
 
@@ -232,7 +274,9 @@ fn by_the_book(members: &[(String, Value)]) -> Result<Peek<'static>, PeekError> 
     let mut expected = Peek::default();
     let mut seen = Vec::new();
     for (name, value) in members {
-        let Some(name) = WATCHED.into_iter().find(|watched| watched.eq_ignore_ascii_case(name)) else { continue };
+        let Some(name) = WATCHED.into_iter().find(|watched| watched.eq_ignore_ascii_case(name)) else {
+            continue;
+        };
         if seen.contains(&name) && name != "prompt" {
             return Err(PeekError::Duplicate { name });
         }
@@ -248,7 +292,9 @@ fn by_the_book(members: &[(String, Value)]) -> Result<Peek<'static>, PeekError> 
             ("stream_options", _) => return wrong("an object"),
             ("prompt", _) => expected.has_prompt = true,
             (_, Value::Number(number)) => {
-                let count = number.as_u64().or_else(|| number.as_f64().filter(|float| *float >= 0.0).map(|float| float.ceil() as u64));
+                let count = number
+                    .as_u64()
+                    .or_else(|| number.as_f64().filter(|float| *float >= 0.0).map(|float| float.ceil() as u64));
                 expected.max_tokens = expected.max_tokens.max(count);
             }
             _ => return wrong("an integer"),
@@ -351,7 +397,10 @@ fn follows_the_grammar(text: &str) -> bool {
 fn check(text: &str) -> Result<(), TestCaseError> {
     let peeked = peek(text.as_bytes());
     if let Ok(Members(members)) = serde_json::from_str(text) {
-        let bare = peeked.clone().map(|peeked| Peek { splice: Splice::default(), ..peeked });
+        let bare = peeked.clone().map(|peeked| Peek {
+            splice: Splice::default(),
+            ..peeked
+        });
         prop_assert_eq!(bare, by_the_book(&members), "{}", text);
     }
     if peeked.is_ok() {

@@ -52,7 +52,10 @@ fn all_three_line_ends_are_understood() {
 
 #[test]
 fn comments_unknown_fields_and_a_byte_order_mark_are_passed_over() {
-    assert_eq!(data("\u{feff}: keep-alive\n\nid: 7\nretry: 10\ndatum: x\ndata : x\nDATA: x\ndatas: x\ndata: 1\n\n:\n\n"), ["1"]);
+    assert_eq!(
+        data("\u{feff}: keep-alive\n\nid: 7\nretry: 10\ndatum: x\ndata : x\nDATA: x\ndatas: x\ndata: 1\n\n:\n\n"),
+        ["1"]
+    );
 }
 
 #[test]
@@ -64,7 +67,10 @@ fn a_byte_order_mark_counts_at_the_very_beginning_only() {
 
 #[test]
 fn one_space_behind_the_colon_is_dropped() {
-    assert_eq!(data("data:1\n\ndata: 2\n\ndata:  3 \n\ndata\n\ndata:\n\ndata: a:b\n\n"), ["1", "2", " 3 ", "", "", "a:b"]);
+    assert_eq!(
+        data("data:1\n\ndata: 2\n\ndata:  3 \n\ndata\n\ndata:\n\ndata: a:b\n\n"),
+        ["1", "2", " 3 ", "", "", "a:b"]
+    );
 }
 
 #[test]
@@ -110,7 +116,11 @@ fn a_hundred_megabytes_without_a_line_end_cost_no_memory() {
     scanner.scan(b"data: ", |_| {});
     let mut passed = 0;
     for _ in 0..100 {
-        scanner.scan(&chunk, |piece| if let Piece::Part(part) = piece { passed += part.len() });
+        scanner.scan(&chunk, |piece| {
+            if let Piece::Part(part) = piece {
+                passed += part.len()
+            }
+        });
     }
     assert_eq!(passed, 100 << 20);
     assert!(scanner.held.capacity() <= 2048);
@@ -123,8 +133,15 @@ fn what_is_written_is_read_again() {
     write_event(&mut stream, Some("response.created"), b"one\ntwo\rthree");
     write_event(&mut stream, None, b"");
     let written = String::from_utf8(stream).unwrap();
-    assert_eq!(written, "data: {\"a\":1}\n\nevent: response.created\ndata: one\ndata: two\ndata: three\n\ndata: \n\n");
-    let expected = [(String::new(), "{\"a\":1}".into()), ("response.created".into(), "one\ntwo\nthree".into()), (String::new(), String::new())];
+    assert_eq!(
+        written,
+        "data: {\"a\":1}\n\nevent: response.created\ndata: one\ndata: two\ndata: three\n\ndata: \n\n"
+    );
+    let expected = [
+        (String::new(), "{\"a\":1}".into()),
+        ("response.created".into(), "one\ntwo\nthree".into()),
+        (String::new(), String::new()),
+    ];
     assert_eq!(events(&written), expected);
 }
 
@@ -159,7 +176,11 @@ fn by_the_book(bound: usize, stream: &[u8]) -> Seen {
                 let name = std::mem::take(&mut name);
                 if !data.is_empty() {
                     let joined = data.join(&b'\n');
-                    seen.push((String::from_utf8_lossy(&name).into(), String::from_utf8_lossy(&joined).into(), joined.len() > bound));
+                    seen.push((
+                        String::from_utf8_lossy(&name).into(),
+                        String::from_utf8_lossy(&joined).into(),
+                        joined.len() > bound,
+                    ));
                 }
             }
             _ => {}
@@ -170,8 +191,28 @@ fn by_the_book(bound: usize, stream: &[u8]) -> Seen {
 
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let token = prop::sample::select(vec![
-        "data: ", "data:", "data", "event: ", "event", "id: 1", ":", " ", "\n", "\n\n", "\r\n", "\r\n\r\n", "\r", "x", "hello world", "{\"a\":\"b: c\"}",
-        "[DONE]", "\u{feff}", "ä", "dat", "a: b", "eventually: ",
+        "data: ",
+        "data:",
+        "data",
+        "event: ",
+        "event",
+        "id: 1",
+        ":",
+        " ",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\r\n\r\n",
+        "\r",
+        "x",
+        "hello world",
+        "{\"a\":\"b: c\"}",
+        "[DONE]",
+        "\u{feff}",
+        "ä",
+        "dat",
+        "a: b",
+        "eventually: ",
     ]);
     let bytes = prop::collection::vec(prop::sample::select(b"data: event\n\r\xef\xbb\xbf".to_vec()), 0..40);
     let tokens = prop::collection::vec(token, 0..40).prop_map(|tokens| tokens.concat().into_bytes());
@@ -182,7 +223,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_stream_split_anywhere_is_read_as_the_specification_says(stream in stream(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
+    fn a_stream_split_anywhere_is_read_as_the_specification_says(stream in stream(),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12),
         bound in prop_oneof![0usize..20, Just(4096)]) {
         let expected = by_the_book(bound, &stream);
         let (whole, scanner) = scan(bound, [&stream[..]]);

@@ -1,0 +1,51 @@
+//! Opens the data directory's database for the fleet that the manifests declare, or for the one that has claimed it before.
+
+use operator::files::{CheckReport, claim_of};
+use store::{Claim, Fleet, HolderId, KeyRing, Store, StoreError};
+
+use crate::data_dir::{DataDir, database_path};
+use crate::exit::Failure;
+
+/// A claimed database that no other process uses.
+pub(super) struct Database {
+    /// Its pools.
+    pub(super) store: Store,
+    /// Who owns it.
+    pub(super) claim: Claim,
+    /// The claimed fleet.
+    pub(super) fleet: Fleet,
+    /// This process, as a holder of leases.
+    pub(super) holder: HolderId,
+}
+
+/// Opens, migrates and claims. With nothing valid declared, what was claimed before goes on being served; with neither, the faults say why not.
+pub(super) async fn open(dir: &DataDir, manifests: &CheckReport) -> Result<Database, Failure> {
+    let path = database_path(dir.path());
+    let declared = claim_of(manifests);
+    let faults = || Failure::of_lines(&manifests.faults);
+    if declared.is_err() && !path.exists() {
+        return Err(faults());
+    }
+    let key = dir.sealing_key().map_err(Failure::new)?;
+    dir.ensure_management_token().map_err(Failure::new)?;
+    let failed = |error: StoreError| Failure::new(format_args!("{}: {error}", path.display()));
+
+    let store = Store::open_sqlite(&path, KeyRing::single(key)).await.map_err(failed)?;
+    store.migrate().await.map_err(failed)?;
+    let claim = match declared {
+        Ok(claim) => claim,
+        Err(_) => store.claimed().await.map_err(failed)?.map(|(claim, _)| claim).ok_or_else(faults)?,
+    };
+    let fleet = store.claim(&claim).await.map_err(failed)?;
+    // The directory's lock proves that whoever held leases here is dead.
+    let holder = HolderId::new();
+    let forfeited = fleet.forfeit_other_holders(holder).await.map_err(failed)?;
+    fleet.remove_other_replicas(holder).await.map_err(failed)?;
+    if forfeited > 0 {
+        tracing::warn!(
+            leases = forfeited,
+            "the last process did not end in order: what it had leased and not reported is forfeited"
+        );
+    }
+    Ok(Database { store, claim, fleet, holder })
+}

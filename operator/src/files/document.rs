@@ -1,0 +1,117 @@
+//! A file's text cut into YAML documents, so that a broken one takes only itself along. JSON is read as the YAML that it is.
+//! It refuses to know what the documents declare.
+
+use serde_json::Value;
+
+/// One document of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Document {
+    /// The line on which its content begins, counted from 1.
+    pub(super) line: usize,
+    /// Its text behind as many line ends as stand before it in the file, so that every position in it is the file's.
+    text: String,
+}
+
+/// Why a document cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Broken {
+    /// The line, counted from 1.
+    pub(super) line: usize,
+    /// What the parser says; it speaks of syntax and of keys, never of values.
+    pub(super) message: String,
+}
+
+impl Document {
+    /// Its text, at the file's positions.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Reads it.
+    pub(super) fn value(&self) -> Result<Value, Broken> {
+        let broken = |line: usize, why: String| Broken {
+            line,
+            message: format!("broken YAML: {why}"),
+        };
+        let at = |error: &serde_yaml::Error| error.location().map_or(self.line, |location| location.line());
+        let mut yaml: serde_yaml::Value = serde_yaml::from_str(&self.text).map_err(|error| broken(at(&error), error.to_string()))?;
+        yaml.apply_merge().map_err(|error| broken(at(&error), error.to_string()))?;
+        serde_json::to_value(yaml).map_err(|_| broken(self.line, "every key must be a string, and values must be those of JSON".to_owned()))
+    }
+}
+
+/// Cuts a file into its documents; those that hold nothing but comments are left out. A line that begins with `---` or `...` cannot stand inside
+/// a document (YAML 1.2, §9.1.2), so cutting needs no parser.
+pub(super) fn documents(text: &str) -> Vec<Document> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        if is_marker(line, "---") || is_marker(line, "...") {
+            found.extend(open.take().and_then(close));
+        }
+        if !is_marker(line, "...") {
+            open.get_or_insert_with(|| (index, String::new())).1.push_str(line);
+        }
+    }
+    found.extend(open.take().and_then(close));
+    found
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+fn close((before, text): (usize, String)) -> Option<Document> {
+    let is_content = |line: &str| {
+        let line = line.strip_prefix("---").unwrap_or(line).trim();
+        !line.is_empty() && !line.starts_with('#')
+    };
+    let first = text.lines().position(is_content)?;
+    Some(Document {
+        line: before + first + 1,
+        text: "\n".repeat(before) + &text,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_begin_where_their_content_begins() {
+        let text = "# head\n---\n\na: 1\n---\n# nothing\n--- # more\nb: 2\n...\n---\nc: |\n  ---\n  text\n";
+        let lines: Vec<usize> = documents(text).iter().map(|document| document.line).collect();
+        assert_eq!(lines, [4, 8, 11]);
+        assert_eq!(documents(text)[2].value().unwrap()["c"], "---\ntext\n");
+        assert!(documents("# only\n\n# comments\n---\n").is_empty());
+        assert!(documents("").is_empty());
+    }
+
+    #[test]
+    fn a_broken_document_is_named_by_the_files_line_and_leaves_the_others_whole() {
+        let found = documents("a: 1\n---\nb: [1,\nc: 2\n---\nd: 4\n");
+        assert_eq!(found[0].value().unwrap()["a"], 1);
+        assert_eq!(found[2].value().unwrap()["d"], 4);
+        let broken = found[1].value().unwrap_err();
+        assert!(
+            broken.line >= 3 && broken.line <= 5 && broken.message.starts_with("broken YAML: "),
+            "{broken:?}"
+        );
+    }
+
+    #[test]
+    fn a_key_that_stands_twice_is_broken() {
+        let broken = documents("---\nspec:\n  ttl: 1h\n  ttl: 2h\n")[0].value().unwrap_err();
+        assert!(broken.message.contains("duplicate entry") && broken.message.contains("ttl"), "{broken:?}");
+    }
+
+    #[test]
+    fn json_is_yaml_and_windows_files_are_read_as_well() {
+        assert_eq!(documents("{\n\t\"a\": {\"b\": [1]}\n}\n")[0].value().unwrap()["a"]["b"][0], 1);
+        assert_eq!(documents("\u{feff}a: 1\r\n---\r\nb: 2\r\n").len(), 2);
+        assert_eq!(documents("base: &b {x: 1}\nuse:\n  <<: *b\n")[0].value().unwrap()["use"]["x"], 1);
+        assert!(documents("? [a, b]\n: 1\n")[0].value().is_err());
+    }
+}
