@@ -42,6 +42,11 @@ pub(crate) fn start(args: &LogArgs) -> Result<LogGuard, Failure> {
         .with(layer(format, terminal, args.log_level.filter(), queue))
         .try_init()
         .map_err(|error| Failure::new(format_args!("cannot start the log: {error}")))?;
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or_default();
+        let at = panic.location().map(ToString::to_string);
+        tracing::error!(at, "panic, a fault of ours: {message}");
+    }));
     Ok(LogGuard { _queue: flush })
 }
 

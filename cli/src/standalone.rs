@@ -60,12 +60,13 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
     let proxy = Proxy::start(settings(args), fleet.clone(), holder).await.map_err(Failure::new)?;
     let local_url = local_url(proxy.addr());
     let base_url = format!("{}/v1", args.public_url.as_deref().unwrap_or(&local_url));
-    let mut reconciler = FilesReconciler::new(sources, dir.path(), fleet, claim, base_url).map_err(Failure::new)?;
-    let first = reconciler
-        .pass()
-        .await
-        .map_err(|error| Failure::new(format_args!("the manifests cannot be put in force: {error}")))?;
-    announce(&local_url, &first.env_files);
+    let mut reconciler = FilesReconciler::new(sources, dir.path(), fleet.clone(), claim, base_url).map_err(Failure::new)?;
+    let put_in_force = |error| Failure::new(format_args!("the manifests cannot be put in force: {error}"));
+    reconciler.pass().await.map_err(put_in_force)?;
+    // Once this process follows what the first pass wrote, the second one can say so in every status: `ready` means Ready.
+    database::acknowledged(&fleet, holder).await.map_err(put_in_force)?;
+    let settled = reconciler.pass().await.map_err(put_in_force)?;
+    announce(&local_url, &settled.env_files);
 
     let (stop, stopped) = oneshot::channel::<()>();
     let mut reconciling = spawn_local(reconciler.run(async move { drop(stopped.await) }));

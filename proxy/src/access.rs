@@ -2,11 +2,8 @@
 
 use crate::outcome::{End, Outcome, Tokens};
 
-/// Writes the line, if anybody listens.
+/// Writes the line; its fields are looked at only if somebody listens.
 pub(crate) fn log(outcome: &Outcome, tokens: Tokens) {
-    if !tracing::enabled!(target: "access", tracing::Level::INFO) {
-        return;
-    }
     let grant = outcome.grant.as_deref();
     tracing::info!(
         target: "access",

@@ -23,9 +23,10 @@ fn report(spent: u64, amount: u64, want: u64) -> Report {
 }
 
 #[test]
-fn blocks_are_a_sixteenth_of_what_is_free_at_most_256_and_at_least_one() {
+fn blocks_are_a_sixteenth_of_what_is_free_at_most_the_largest_block_and_at_least_one() {
     for (free, want, granted) in [
-        (1_000_000, 1_000, 256),
+        (1_000_000, 1_000, 1_000),
+        (1_000_000, 50_000, LARGEST_BLOCK),
         (1_600, 1_000, 100),
         (1_600, 7, 7),
         (31, 9, 1),
@@ -116,7 +117,7 @@ fn nobody_waits_for_units_that_only_the_asker_holds() {
 #[test]
 fn without_a_limit_blocks_are_the_largest() {
     let (mut q, mut lease) = (quota(i64::MAX as u64), Lease::none(T0));
-    q.report(&mut lease, report(0, 0, 10_000), T0);
+    q.report(&mut lease, report(0, 0, 50_000), T0);
     assert_eq!((lease.amount, q.is_exhausted()), (LARGEST_BLOCK, false));
 }
 

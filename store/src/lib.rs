@@ -2,7 +2,7 @@
 //! It refuses to know Kubernetes, HTTP, manifests and providers' wire formats.
 //!
 //! Errors "of any read" are `Unavailable` (try again), `Corrupt` and `Refused`; "of any write" also `ReadOnly` and `Full`.
-//! A call whose future is dropped half-way has happened whole or not at all.
+//! Of a call whose future is dropped half-way each transaction has happened whole or not at all.
 
 mod clock;
 mod engine;

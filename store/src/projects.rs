@@ -71,7 +71,8 @@ impl Fleet {
     /// Inserts or updates by owner uid; one transaction, one version. Nothing is written if it already stands so.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] for a state of `Deleted`; [`StoreError::WrongKey`] if a stored credential does not open; [`StoreError::Fenced`]; those of any write.
+    /// [`StoreError::Refused`] for a state of `Deleted`; [`StoreError::WrongKey`] if a stored credential does not open;
+    /// [`StoreError::Fenced`]; those of any write.
     pub async fn put_project(&self, spec: &ProjectSpec) -> Result<(ProjectId, FeedVersion)> {
         if spec.state == ProjectState::Deleted {
             return Err(StoreError::Refused(format!(

@@ -53,7 +53,8 @@ pub struct LeaseReport {
     pub quota: QuotaId,
     /// Units spent by this holder since its start, cumulative.
     pub spent: u64,
-    /// Units granted to this holder since its start that it still claims, cumulative, ≥ spent. Less than the row's amount gives the difference back.
+    /// Units granted to this holder since its start that it still claims, cumulative, ≥ spent. Less than the row's amount gives the
+    /// difference back.
     pub amount: u64,
     /// How many more units it would like; 0 = only settle. The ledger's block policy caps it.
     pub want: u64,

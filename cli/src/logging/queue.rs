@@ -154,19 +154,27 @@ mod tests {
 
     /// Holds every write until it is opened.
     #[derive(Clone, Default)]
-    struct Gate(Arc<(Mutex<(bool, Vec<u8>)>, Condvar)>);
+    struct Gate(Arc<State>);
+
+    #[derive(Default)]
+    struct State {
+        open: Mutex<bool>,
+        opened: Condvar,
+        written: Mutex<Vec<u8>>,
+    }
 
     impl Gate {
         fn open(&self) {
-            self.0.0.lock().unwrap().0 = true;
-            self.0.1.notify_all();
+            *self.0.open.lock().unwrap() = true;
+            self.0.opened.notify_all();
         }
     }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut state = self.0.1.wait_while(self.0.0.lock().unwrap(), |state| !state.0).unwrap();
-            state.1.extend_from_slice(bytes);
+            let open = self.0.opened.wait_while(self.0.open.lock().unwrap(), |open| !*open).unwrap();
+            drop(open);
+            self.0.written.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
         fn flush(&mut self) -> io::Result<()> {
@@ -185,7 +193,7 @@ mod tests {
         }
         gate.open();
         drop(flush);
-        let text = String::from_utf8(gate.0.0.lock().unwrap().1.clone()).unwrap();
+        let text = String::from_utf8(gate.0.written.lock().unwrap().clone()).unwrap();
         let written = text.lines().filter(|line| *line == "line").count();
         let counted: usize = text
             .lines()
@@ -206,6 +214,6 @@ mod tests {
             queue.make_writer().write_all(b"x\n").unwrap();
         }
         drop(flush);
-        assert_eq!(gate.0.0.lock().unwrap().1.len(), 200);
+        assert_eq!(gate.0.written.lock().unwrap().len(), 200);
     }
 }

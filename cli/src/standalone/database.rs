@@ -1,10 +1,15 @@
 //! Opens the data directory's database for the fleet that the manifests declare, or for the one that has claimed it before.
 
+use std::time::{Duration, Instant};
+
 use operator::files::{CheckReport, claim_of};
 use store::{Claim, Fleet, HolderId, KeyRing, Store, StoreError};
 
 use crate::data_dir::{DataDir, database_path};
 use crate::exit::Failure;
+
+/// How long the start waits for its own data plane to follow the feed; it goes on without, since only a status is late then.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A claimed database that no other process uses.
 pub(super) struct Database {
@@ -48,4 +53,23 @@ pub(super) async fn open(dir: &DataDir, manifests: &CheckReport) -> Result<Datab
         );
     }
     Ok(Database { store, claim, fleet, holder })
+}
+
+/// Waits until this process has acknowledged everything that stands in the change feed now, within [`PATIENCE`].
+pub(super) async fn acknowledged(fleet: &Fleet, holder: HolderId) -> store::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let head = fleet.feed_head().await?.version;
+    while Instant::now() < deadline {
+        if fleet
+            .replicas()
+            .await?
+            .iter()
+            .any(|replica| replica.holder == holder && replica.acked >= head)
+        {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tracing::warn!("the data plane has not followed the manifests yet; status says so until it has");
+    Ok(())
 }

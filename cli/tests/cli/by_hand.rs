@@ -63,7 +63,7 @@ fn the_demo_runs_within_10_s_and_the_commands_it_ends_with_work() {
         .split_once("# --- end: by hand")
         .unwrap()
         .0;
-    let ended = demo(by_hand);
+    let ended = demo(&format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{by_hand}"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(
         ended.stdout.contains("data: [DONE]") && ended.stdout.contains("WitheringToken"),

@@ -109,7 +109,12 @@ impl Place {
 
     /// `standalone` on this place and a free port.
     pub(crate) fn standalone(&self) -> Command {
-        let mut command = llm_proxy(["standalone", "--listen", "127.0.0.1:0", "-f"]);
+        self.standalone_on("127.0.0.1:0")
+    }
+
+    /// The same on another address.
+    pub(crate) fn standalone_on(&self, listen: &str) -> Command {
+        let mut command = llm_proxy(["standalone", "--listen", listen, "-f"]);
         command.arg(self.manifests()).arg("--data-dir").arg(self.data());
         command
     }

@@ -3,12 +3,13 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::process::{Ended, Place, Server, eventually};
 
 /// Asserts a start that is refused with exit code 1 and one line.
-fn refused(place: &Place, more: &[&str]) -> String {
-    let ended: Ended = place.standalone().args(more).args(["--log-level", "error"]).output().unwrap().into();
+fn refused(mut command: Command) -> String {
+    let ended: Ended = command.args(["--log-level", "error"]).output().unwrap().into();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     assert!(
         ended.stderr.starts_with("error: ") && ended.stderr.lines().count() == 1,
@@ -96,10 +97,23 @@ fn status_reads_the_database_whether_or_not_the_process_runs() {
 }
 
 #[test]
+fn a_second_signal_ends_it_at_once() {
+    let place = Place::quickstart();
+    let server = Server::of(with(&place, &["--drain-delay", "1h"]), &place);
+    server.line();
+    server.signal("TERM");
+    eventually("the drain has begun", || server.log().contains("draining").then_some(()));
+    server.signal("INT");
+    assert_eq!(server.wait(), Some(1));
+    // And it is clean again at the next start.
+    Server::start(&place);
+}
+
+#[test]
 fn a_second_process_on_one_data_directory_is_refused() {
     let place = Place::quickstart();
     let server = Server::start(&place);
-    let error = refused(&place, &[]);
+    let error = refused(place.standalone());
     assert!(error.contains("in use by another llm-proxy"), "{error}");
     drop(server);
     // The kernel lets the lock go with the killed process.
@@ -110,7 +124,7 @@ fn a_second_process_on_one_data_directory_is_refused() {
 fn a_port_in_use_is_refused() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let error = refused(&Place::quickstart(), &["--listen", &address]);
+    let error = refused(Place::quickstart().standalone_on(&address));
     assert!(error.contains(&address), "{error}");
 }
 
@@ -118,7 +132,7 @@ fn a_port_in_use_is_refused() {
 fn a_data_directory_that_cannot_be_made_is_refused() {
     let place = Place::quickstart();
     fs::write(place.data(), "a file in its place").unwrap();
-    let error = refused(&place, &[]);
+    let error = refused(place.standalone());
     assert!(error.contains("--data-dir"), "{error}");
 }
 
@@ -128,7 +142,7 @@ fn a_database_without_its_key_is_refused_and_no_key_is_made() {
     drop(Server::start(&place));
     let key = place.data().join("encryption.key");
     fs::remove_file(&key).unwrap();
-    let error = refused(&place, &[]);
+    let error = refused(place.standalone());
     assert!(error.contains("encryption.key") && !key.exists(), "{error}");
 }
 
@@ -138,7 +152,7 @@ fn a_database_with_another_key_is_refused() {
     drop(Server::start(&place));
     drop(Server::start(&other));
     fs::copy(other.data().join("encryption.key"), place.data().join("encryption.key")).unwrap();
-    let error = refused(&place, &[]);
+    let error = refused(place.standalone());
     assert!(error.contains("key"), "{error}");
 }
 
@@ -182,7 +196,7 @@ fn another_fleets_manifests_are_refused() {
         let text = fs::read_to_string(place.manifests().join(file)).unwrap();
         place.write(file, &text.replace("quickstart", "other"));
     }
-    let error = refused(&place, &[]);
+    let error = refused(place.standalone());
     assert!(error.contains("belongs to"), "{error}");
 }
 
@@ -205,11 +219,11 @@ fn log_lines_go_where_they_are_told() {
 
 #[test]
 fn a_log_file_that_cannot_be_opened_is_refused() {
-    let error = refused(&Place::quickstart(), &["--log-file", "/nonexistent/proxy.log"]);
+    let error = refused(with(&Place::quickstart(), &["--log-file", "/nonexistent/proxy.log"]));
     assert!(error.contains("/nonexistent/proxy.log"), "{error}");
 }
 
-fn with(place: &Place, more: &[&str]) -> std::process::Command {
+fn with(place: &Place, more: &[&str]) -> Command {
     let mut command = place.standalone();
     command.args(more);
     command

@@ -206,3 +206,6 @@ fn status(seen: &ProjectObserved, findings: &[Finding]) -> LlmProjectStatus {
         conditions: merge(conditions(seen), findings, generation, report::timestamp(seen.resource.now)),
     }
 }
+
+#[cfg(test)]
+mod tests;

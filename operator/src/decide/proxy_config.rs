@@ -116,3 +116,6 @@ fn status(seen: &ProxyConfigObserved, findings: &[Finding]) -> ProxyConfigStatus
         url: Some(seen.base_url.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,12 @@ const SETTLE_EVERY: Duration = Duration::from_millis(250);
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// A live lease is renewed this often; it lasts 30 s.
 const RENEW_AFTER: Duration = Duration::from_secs(10);
+/// A block begins with at most this many units and grows while it is used up faster than [`FAST`]: a round trip then pays for more requests.
+/// The ledger caps it by what is free, so blocks still shrink to 1 near the end.
+const FIRST_BLOCK: u64 = 256;
+const LARGEST_BLOCK: u64 = 16_384;
+const FAST: Duration = Duration::from_millis(500);
+const SLOW: Duration = Duration::from_secs(2);
 /// Requests that are settled in one transaction at most.
 const BATCH: usize = 512;
 
@@ -63,6 +69,9 @@ struct Held {
     unsettled: bool,
     /// Another holder waits: what is not taken goes back at the next settle.
     wanted: bool,
+    /// The size of block to ask for, and when the last one was granted.
+    appetite: u64,
+    granted_at: Option<Instant>,
 }
 
 impl Settler {
@@ -107,7 +116,7 @@ impl Settler {
         // Whoever waits for a block that another's request has filled meanwhile needs no more.
         let reports: Vec<_> = waiting
             .keys()
-            .filter_map(|quota| self.held.get(quota).map(|held| held.report(u64::MAX)))
+            .filter_map(|quota| self.held.get(quota).map(|held| held.report(held.appetite)))
             .collect();
         let answered = self.settle(&reports).await;
         for (quota, replies) in waiting {
@@ -183,6 +192,8 @@ impl Settler {
             taken_at: now,
             unsettled: false,
             wanted: false,
+            appetite: FIRST_BLOCK,
+            granted_at: None,
         });
     }
 
@@ -216,6 +227,7 @@ impl Settler {
             held.wanted = answer.wanted;
             if added > 0 {
                 held.taken_at = now;
+                held.adapt(now);
             }
             held.block.book(
                 added,
@@ -239,6 +251,16 @@ impl Held {
             amount: self.amount,
             want,
         }
+    }
+
+    /// Grows the next block if this one was asked for soon after the last, shrinks it if late.
+    fn adapt(&mut self, now: Instant) {
+        match self.granted_at.map(|at| now.duration_since(at)) {
+            Some(since) if since < FAST => self.appetite = (self.appetite * 2).min(LARGEST_BLOCK),
+            Some(since) if since > SLOW => self.appetite = (self.appetite / 2).max(FIRST_BLOCK),
+            Some(_) | None => {}
+        }
+        self.granted_at = Some(now);
     }
 
     fn withdraw_if_unused(&mut self, now: Instant) -> bool {

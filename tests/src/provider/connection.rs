@@ -84,6 +84,11 @@ impl Connection {
                     peer_closes(&mut self.stream, &mut self.buffer).await;
                     return Ok(Next::Gone);
                 }
+                Step::Finish => {
+                    self.stream.shutdown().await?;
+                    peer_closes(&mut self.stream, &mut self.buffer).await;
+                    return Ok(Next::Gone);
+                }
                 Step::Reset => {
                     self.stream.set_zero_linger()?;
                     exchange.end(Ending::Done);

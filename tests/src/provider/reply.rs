@@ -18,9 +18,11 @@ pub enum Step {
     Reset,
     /// Close with FIN.
     Close,
+    /// Send FIN, and wait until the peer closes too.
+    Finish,
 }
 
-/// The answer to one request. Without a last `Silence`, `Reset` or `Close` the connection is kept alive.
+/// The answer to one request. Without a last `Silence`, `Reset`, `Close` or `Finish` the connection is kept alive.
 #[derive(Clone, Debug)]
 pub struct Reply {
     pub(super) steps: Arc<[Step]>,

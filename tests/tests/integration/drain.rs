@@ -20,7 +20,7 @@ struct Draining {
 
 fn start(args: &[&str]) -> Draining {
     let provider = Provider::start();
-    let folder = Folder::with_tokens(&provider.base_url(), PROVIDER_KEY, &[("app", &manifests::max_requests(100))]);
+    let folder = Folder::with_tokens(&provider.base_url(), PROVIDER_KEY, &[("app", &manifests::max_requests(1_000_000))]);
     let process = args.iter().fold(Setup::new(&folder), |setup, arg| setup.arg(arg)).start();
     let key = process.key("app");
     Draining {

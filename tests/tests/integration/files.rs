@@ -41,12 +41,7 @@ fn a_file_that_is_truncated_and_rewritten_revokes_nothing() {
     let stage = Stage::new("");
     let path = stage.folder.file("token-app.yaml");
     let text = fs::read_to_string(&path).unwrap();
-    for (what, content) in [
-        ("empty", ""),
-        ("half written", &text[..text.len() / 2]),
-        ("not YAML", "{{{"),
-        ("only a comment", "# soon\n"),
-    ] {
+    for (what, content) in [("empty", ""), ("half written", &text[..text.len() / 2]), ("not YAML", "{{{")] {
         fs::write(&path, content).unwrap();
         stage.serves_throughout(what);
         fs::write(&path, &text).unwrap();

@@ -222,11 +222,13 @@ fn an_answer_keeps_its_bytes_and_loses_its_hop_headers() {
 #[test]
 fn a_provider_that_closes_idle_connections_is_not_noticed() {
     let stage = Stage::new("");
-    let whole = Reply::json(200, &wire::chat("m"));
-    stage.provider.always(whole.then(Step::Close));
+    stage.provider.always(Reply::json(200, &wire::chat("m")).then(Step::Finish));
     for number in 0..50 {
         let response = stage.send(Request::chat(false));
         assert_eq!(response.status, 200, "request {number}: {}", response.text());
+        // The connection was idle in the pool: its end is seen there without a request.
+        let exchange = stage.provider.request(number);
+        wait::until("the pooled connection to go", wait::SOON, || exchange.peer_closed().is_some());
     }
     assert_eq!(stage.provider.heads(), 50);
 }

@@ -1,7 +1,7 @@
 //! What an observed token comes to: which revision is live, whose value the Secret holds, and whether anything may be issued.
 //! It refuses to know what is to be done about it.
 
-use store::{DbTime, RevisionState, RevisionView, TokenView};
+use store::{DbTime, RevisionState, RevisionView, TokenState, TokenView};
 
 use crate::effect::SecretVersion;
 use crate::object::Standing;
@@ -88,8 +88,9 @@ impl<'a> Facts<'a> {
     pub(super) fn may_issue(&self) -> bool {
         let spec = &self.seen.resource.spec;
         let project_takes = matches!(self.seen.project, ProjectSeen::Ready { active: true, .. });
+        let lives = self.row.is_none_or(|row| row.state != TokenState::Revoked);
         let known = self.row.is_some() || !matches!(self.seen.resource.standing, Standing::Invalid(_));
-        spec.state == crds::TokenState::Active && project_takes && known && !self.is_in_conflict()
+        spec.state == crds::TokenState::Active && lives && project_takes && known && !self.is_in_conflict()
     }
 }
 

@@ -1,0 +1,139 @@
+//! How the values of flags read, and what is said of those that do not.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::EnvFilter;
+
+/// The text of a log filter that is known to parse. (The parsed filter cannot be cloned, which clap wants.)
+#[derive(Clone, Debug)]
+pub(crate) struct EnvFilterText(String);
+
+impl EnvFilterText {
+    /// The filter itself.
+    pub(crate) fn filter(&self) -> EnvFilter {
+        EnvFilter::new(&self.0)
+    }
+}
+
+/// A path that the environment may give as an empty text, which means none: `LOG_FILE=` logs to standard error.
+#[derive(Clone, Debug)]
+pub(crate) struct OptionalPath(pub(crate) Option<PathBuf>);
+
+/// `127.0.0.1:8080`, `[::1]:8080`, `localhost:8080`, or `:8080` for every interface.
+pub(super) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    let (ip, port) = match text.rsplit_once(':') {
+        Some(("", port)) => (Ipv4Addr::UNSPECIFIED, port),
+        Some(("localhost", port)) => (Ipv4Addr::LOCALHOST, port),
+        _ => return Err("expected IP:PORT, such as 127.0.0.1:8080, or :PORT for every interface".to_owned()),
+    };
+    let port = port.parse().map_err(|_| format!("{port:?} is not a port: expected 0 to 65535"))?;
+    Ok(SocketAddr::new(IpAddr::V4(ip), port))
+}
+
+/// Scheme and authority, and perhaps a path, without a trailing `/` or `/v1`.
+pub(super) fn public_url(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let base = text.trim_end_matches('/');
+    let base = base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/');
+    match authority {
+        Some(rest)
+            if !rest.is_empty()
+                && !rest.starts_with(['/', ':', '?', '#'])
+                && !rest.contains(['?', '#', '@'])
+                && rest.is_ascii()
+                && !rest.contains(char::is_whitespace) =>
+        {
+            Ok(base.to_owned())
+        }
+        _ => Err("expected http:// or https:// and a host, such as https://llm.example.com".to_owned()),
+    }
+}
+
+/// `300ms`, `10s`, `1m30s`, `0s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration: expected something like 10s or 1m30s");
+    let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(parsed).map_err(|_| wrong())
+}
+
+/// A log filter that says something known; an empty text is the default.
+pub(super) fn log_filter(text: &str) -> Result<EnvFilterText, String> {
+    let text = if text.trim().is_empty() { "info" } else { text };
+    // To the filter a bare word that is no level is a module's name: a mistyped level would silence everything else.
+    let mistyped = text
+        .split(',')
+        .map(str::trim)
+        .find(|part| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err());
+    let expected = "expected error, warn, info, debug or trace, or something like info,proxy=debug";
+    match (mistyped, EnvFilter::try_new(text)) {
+        (Some(word), _) => Err(format!("{word:?} is not a level: {expected}")),
+        (None, Err(error)) => Err(format!("{error}: {expected}")),
+        (None, Ok(_)) => Ok(EnvFilterText(text.to_owned())),
+    }
+}
+
+/// A path, or none if the text is empty.
+pub(super) fn optional_path(text: &str) -> Result<OptionalPath, String> {
+    Ok(OptionalPath((!text.is_empty()).then(|| PathBuf::from(text))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listen_addresses_read_like_the_ancestors() {
+        let read = |text: &str| listen_addr(text).map(|addr| addr.to_string()).ok();
+        assert_eq!(read(":8080").as_deref(), Some("0.0.0.0:8080"));
+        assert_eq!(read("localhost:0").as_deref(), Some("127.0.0.1:0"));
+        assert_eq!(read("[::]:80").as_deref(), Some("[::]:80"));
+        for wrong in ["", "8080", "127.0.0.1", ":", ":65536", "example.com:80"] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_public_url_loses_its_tail_and_must_have_a_host() {
+        let read = |text: &str| public_url(text).ok();
+        assert_eq!(read("https://llm.example.com/").as_deref(), Some("https://llm.example.com"));
+        assert_eq!(read("http://10.0.0.1:80/v1").as_deref(), Some("http://10.0.0.1:80"));
+        assert_eq!(read("https://example.com/llm/v1/").as_deref(), Some("https://example.com/llm"));
+        for wrong in [
+            "",
+            "llm.example.com",
+            "ftp://x",
+            "http://",
+            "http:///v1",
+            "http://x?y",
+            "http://u@x",
+            "http://a b",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_with_their_unit() {
+        assert_eq!(duration("1m30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "5", "-1s", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_log_filter_that_says_nothing_known_is_refused() {
+        assert!(log_filter("info,proxy=debug").is_ok());
+        assert!(log_filter("").is_ok());
+        assert!(log_filter("WARN").is_ok());
+        for wrong in ["proxy=loud", "verbose"] {
+            assert!(log_filter(wrong).is_err(), "{wrong}");
+        }
+    }
+}
