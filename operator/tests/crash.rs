@@ -1,5 +1,13 @@
-//! The executor stopped after each effect of every story: the next start finds one active revision, at most one overlapping, and the Secret holding the
-//! active one; and every value that was ever delivered lives until the end that was announced for it.
+//! The executor stopped after each effect of every story: the next start finds one active revision, at most one overlapping, and the Secret
+//! holding the active one; and every value that was ever delivered lives until the end that was announced for it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test may fail loudly"
+)]
 
 mod support;
 
@@ -7,8 +15,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::{Arc, Mutex};
 
+use operator::effect::Effect;
 use store::{RevisionState, TokenState, TokenValue};
-use support::{Home, MINUTE, living, name, token};
+use support::{Home, MINUTE, URL, living, name, token};
 
 /// What happens to an installation before the process that dies looks at it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +76,9 @@ impl Delivered {
         }
     }
 
+    /// What a person wrote into a Secret was never delivered.
     fn note(&self, value: Option<TokenValue>) {
+        let value = value.filter(|value| value.expose().starts_with("sk-lp-"));
         self.0.lock().unwrap().extend(value.map(|value| (value.prefix().to_owned(), value)));
     }
 
@@ -76,36 +87,40 @@ impl Delivered {
     }
 }
 
-/// Lets a process die after its `k`-th effect and another one finish. The effects of the first; fewer than `k` if it got to the end.
-async fn die_and_restart(story: Story, k: usize) -> Vec<String> {
+/// Lets one process after the other die after so many effects and a last one finish. The effects of the first; fewer than asked for if it
+/// got to the end.
+async fn die_and_restart(story: Story, deaths: &[usize]) -> Vec<String> {
     let mut home = story.prepare().await;
     let delivered = Delivered::default();
     delivered.look(&home);
     story.happen(&mut home).await;
 
-    let effects = Arc::new(Mutex::new(Vec::new()));
-    let mut process = home.process();
-    let (seen, values) = (Arc::clone(&effects), delivered.clone());
-    let paths = [home.env_path("web"), home.env_path("other")];
-    process.dies_after(k, move |effect| {
-        seen.lock().unwrap().push(name(effect));
-        for path in &paths {
-            let text = fs::read_to_string(path).unwrap_or_default();
-            let value = text.lines().find_map(|line| line.strip_prefix("OPENAI_API_KEY="));
-            values.note(value.and_then(|value| TokenValue::parse(value).ok()));
-        }
-    });
-    home.settle(&mut process).await;
-    drop(process);
-
-    home.reopen().await;
+    let mut first = None;
+    for k in deaths {
+        let effects = Arc::new(Mutex::new(Vec::new()));
+        let mut process = home.process();
+        let (seen, values) = (Arc::clone(&effects), delivered.clone());
+        let paths = [home.env_path("web"), home.env_path("other")];
+        process.dies_after(*k, move |effect| {
+            seen.lock().unwrap().push(name(effect));
+            for path in &paths {
+                let text = fs::read_to_string(path).unwrap_or_default();
+                let value = text.lines().find_map(|line| line.strip_prefix("OPENAI_API_KEY="));
+                values.note(value.and_then(|value| TokenValue::parse(value).ok()));
+            }
+        });
+        home.settle(&mut process).await;
+        home.reopen().await;
+        let effects = effects.lock().unwrap().clone();
+        first.get_or_insert(effects);
+    }
     home.settled().await;
     delivered.look(&home);
     match story {
         Story::Revoke | Story::Delete => is_over(&home, story, &delivered).await,
         _ => is_whole(&mut home, story, &delivered).await,
     }
-    Arc::try_unwrap(effects).unwrap().into_inner().unwrap()
+    first.unwrap_or_default()
 }
 
 /// One active revision, whose value the Secret holds; at most one overlapping; and every delivered value lives as long as was announced.
@@ -118,6 +133,10 @@ async fn is_whole(home: &mut Home, story: Story, delivered: &Delivered) {
     let overlapping = living(&row, RevisionState::Previous, now);
     assert!(overlapping.len() <= 1, "{row:#?}");
     assert_eq!(home.value(story.secret()).map(|value| value.digest()), Some(active[0].digest));
+    assert!(
+        story != Story::Rename || !home.env_path("web").exists(),
+        "the file of the old name is gone"
+    );
     assert_eq!((row.period, row.secret_name.as_str()), (story.period(), story.secret()));
     let text = fs::read_to_string(home.env_path(story.secret())).unwrap();
     assert!(
@@ -160,7 +179,7 @@ async fn is_over(home: &Home, story: Story, delivered: &Delivered) {
 /// Every `k` until the process gets to the end by itself.
 async fn every_effect_of(story: Story) -> usize {
     for k in 1.. {
-        let effects = die_and_restart(story, k).await;
+        let effects = die_and_restart(story, &[k]).await;
         if effects.len() < k {
             let told = effects.join(", ");
             println!("{story:?}: stopped after each of {} effects: {told}", effects.len());
@@ -178,6 +197,16 @@ async fn issuing_survives_a_stop_after_every_effect() {
 #[tokio::test]
 async fn renewing_survives_a_stop_after_every_effect() {
     assert!(every_effect_of(Story::Renew).await >= 6);
+}
+
+#[tokio::test]
+async fn renewing_survives_any_two_stops_and_opens_one_period() {
+    let effects = die_and_restart(Story::Renew, &[1_000]).await.len();
+    for first in 1..effects {
+        for second in 1..effects {
+            die_and_restart(Story::Renew, &[first, second]).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -209,7 +238,7 @@ async fn a_new_address_survives_a_stop_after_every_effect() {
 async fn a_write_that_a_crash_cut_short_before_the_rename_leaves_nothing_and_another_value_is_issued() {
     let mut home = Home::new().await;
     home.write("token.yaml", &token("web", ""));
-    let steps = die_and_restart(Story::Issue, 1_000)
+    let steps = die_and_restart(Story::Issue, &[1_000])
         .await
         .iter()
         .position(|name| name == "BeginSecretWrite")
@@ -232,4 +261,41 @@ async fn a_write_that_a_crash_cut_short_before_the_rename_leaves_nothing_and_ano
         living(&row, RevisionState::Active, home.now()).first().map(|active| active.digest)
     );
     assert!(living(&row, RevisionState::Active, home.now())[0].revision > cut.revision);
+}
+
+#[tokio::test]
+async fn a_write_that_lands_late_is_taken_and_the_value_in_hand_is_dropped() {
+    let mut home = Home::new().await;
+    home.write("token.yaml", &token("web", ""));
+    let steps = die_and_restart(Story::Issue, &[1_000])
+        .await
+        .iter()
+        .position(|name| name == "BeginSecretWrite")
+        .unwrap()
+        + 1;
+    let late = Arc::new(Mutex::new(None));
+    let mut process = home.process();
+    let minted = Arc::clone(&late);
+    process.dies_after(steps, move |effect| {
+        if let Effect::InsertPending { value, .. } = effect {
+            *minted.lock().unwrap() = Some(value.clone());
+        }
+    });
+    home.settle(&mut process).await;
+    drop(process);
+    let late = late.lock().unwrap().clone().unwrap();
+
+    // The next process has a further value in hand when the first one's write lands.
+    let mut process = home.process();
+    let (path, text) = (home.env_path("web"), format!("OPENAI_API_KEY={}\nOPENAI_BASE_URL={URL}\n", late.expose()));
+    process.dies_after(usize::MAX, move |effect| {
+        if name(effect) == "InsertPending" {
+            fs::write(&path, &text).unwrap();
+        }
+    });
+    home.settle(&mut process).await;
+    let row = home.token("web").await;
+    assert!(home.value("web").unwrap() == late && home.serves(&late).await);
+    assert_eq!(living(&row, RevisionState::Active, home.now())[0].digest, late.digest());
+    assert!(living(&row, RevisionState::Pending, home.now()).is_empty() && living(&row, RevisionState::Previous, home.now()).is_empty());
 }

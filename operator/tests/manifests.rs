@@ -1,5 +1,7 @@
 //! The loader's goldens: what is wrong in a manifest comes out as file, line and field, in one line each.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+
 use std::fs;
 use std::path::PathBuf;
 
@@ -170,7 +172,8 @@ fn a_reference_to_nothing_is_told_at_the_reference() {
     assert_eq!(
         faults(&[("fleet.yaml", FLEET), ("project.yaml", PROJECT)]),
         [
-            "project.yaml:12: spec.providers[0].credentials.secretRef.name: Secret default/openai does not exist; add its manifest, or pipe it in with -f -"
+            "project.yaml:12: spec.providers[0].credentials.secretRef.name: Secret default/openai does not exist; \
+             add its manifest, or pipe it in with -f -"
         ]
     );
     assert_eq!(

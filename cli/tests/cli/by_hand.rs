@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::process::{BINARY, Ended, Place, Server, quiet_environment, repository};
+use crate::process::{BINARY, Ended, Place, Server, quiet_environment, repository, run};
 
 /// A shell in the repository's root.
 fn bash(script: &str, directory: &Path) -> Command {
@@ -112,8 +112,61 @@ fn the_readmes_first_steps_work() {
         "{}",
         ended.stdout
     );
+    let metrics: Ended = bash(&format!("curl -s {}/metrics", server.base_url.trim_end_matches("/v1")), place.path())
+        .output()
+        .unwrap()
+        .into();
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let named: Vec<&str> = words(&text).filter(|word| word.starts_with("llm_proxy_")).collect();
+    assert!(named.len() > 10, "{named:?}");
+    for name in named {
+        let family = name.trim_end_matches("_total");
+        assert!(
+            metrics.stdout.contains(&format!("# TYPE {family} ")),
+            "/metrics has no {name}:\n{}",
+            metrics.stdout
+        );
+    }
     server.signal("TERM");
     assert_eq!(server.wait(), Some(0));
+}
+
+#[test]
+fn the_readme_names_only_flags_and_variables_that_exist() {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let options = text.split_once("## Options").unwrap().1.split_once("## Operate").unwrap().0;
+    let help = run(["standalone", "--help"]).stdout;
+    let named: Vec<&str> = words(options)
+        .filter(|word| (word.starts_with("--") && !word.starts_with("---")) || word.starts_with("LOG_") || word.starts_with("LISTEN_"))
+        .collect();
+    assert!(named.len() > 15, "{named:?}");
+    for name in named {
+        assert!(help.contains(name), "there is no {name}");
+    }
+}
+
+#[test]
+fn the_readme_lists_every_code_of_a_refusal() {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let errors = text.split_once("## Errors").unwrap().1;
+    let table = fs::read_to_string(repository().join("proxy/src/refusal.rs")).unwrap();
+    let answers = table.split_once("fn answer").unwrap().1.split("#[cfg(test)]").next().unwrap();
+    // In the one table a code is the only text that is one lower-case word.
+    let codes = answers
+        .split('"')
+        .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'));
+    let mut seen = 0;
+    for code in codes {
+        assert!(errors.contains(&format!("`{code}`")), "the README does not say what {code} is");
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen}");
+}
+
+/// The words of a text, without the marks around them.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        .filter(|word| !word.is_empty())
 }
 
 #[test]

@@ -8,9 +8,9 @@ mod verdict;
 
 use store::{RevisionState, RevokedBy, TokenChange, TokenState};
 
-use self::facts::{Facts, Holding};
+use self::facts::{Facts, Holding, Home};
 use super::report;
-use crate::effect::{Decision, Effect, SecretWrite, Status};
+use crate::effect::{Decision, Effect, SecretVersion, SecretWrite, Status};
 use crate::observed::TokenObserved;
 
 /// Decides the next effect for a WitheringToken.
@@ -58,7 +58,7 @@ fn leave(facts: &Facts<'_>) -> Option<Effect> {
             by: RevokedBy::Deletion,
         });
     }
-    if has_secret(facts) {
+    if standing(facts).next().is_some() {
         return delete_secret(facts);
     }
     Some(Effect::Forget(facts.seen.resource.object.uid.clone()))
@@ -85,7 +85,7 @@ fn deliver(facts: &Facts<'_>) -> Option<Effect> {
     let memory = &facts.seen.resource.memory;
     let delivered = facts
         .pending()
-        .find(|pending| facts.secret.revision().is_some_and(|held| held.digest == pending.digest));
+        .find(|pending| facts.home.holding.revision().is_some_and(|held| held.digest == pending.digest));
     if let Some(pending) = delivered {
         return Some(Effect::Activate {
             token: row.id,
@@ -95,7 +95,7 @@ fn deliver(facts: &Facts<'_>) -> Option<Effect> {
     }
     let value = memory.in_hand.as_ref()?;
     let pending = in_hand(facts)?;
-    if facts.is_in_conflict() || memory.pausing(facts.seen.resource.now).is_some() {
+    if facts.is_blocked() || memory.pausing(facts.seen.resource.now).is_some() {
         return None;
     }
     if !pending.write_begun {
@@ -105,10 +105,10 @@ fn deliver(facts: &Facts<'_>) -> Option<Effect> {
         });
     }
     Some(Effect::WriteSecret(SecretWrite {
-        name: facts.seen.secret_name.clone(),
+        name: facts.home.name.to_owned(),
         value: value.clone(),
         base_url: facts.seen.base_url.clone(),
-        expect: facts.secret.ours().cloned(),
+        expect: facts.expected(),
     }))
 }
 
@@ -136,38 +136,38 @@ fn adjust(facts: &Facts<'_>) -> Option<Effect> {
     (!nothing).then_some(Effect::ChangeToken { token: row.id, change })
 }
 
-/// Another Secret name: the value is written under the new one, the old Secret goes, and only then does the row change, so that nothing is lost track of.
+/// Another Secret name: the value is written under the new one, the old Secret goes, and only then does the row change, so that nothing is
+/// lost track of.
 fn rename(facts: &Facts<'_>) -> Option<Effect> {
-    let row = living(facts)?;
+    let row = living(facts).filter(|row| row.secret_name != facts.home.name)?;
     let seen = facts.seen;
-    let former = facts.former.as_ref()?;
-    if facts.is_in_conflict() || seen.resource.memory.pausing(seen.resource.now).is_some() {
-        return None;
-    }
-    let holds_active = |secret: &Holding<'_>| {
-        secret
+    let former = facts
+        .other
+        .filter(|_| !facts.is_blocked() && seen.resource.memory.pausing(seen.resource.now).is_none())?;
+    let holds_active = |home: &Home<'_>| {
+        home.holding
             .revision()
             .is_some_and(|held| facts.active.is_some_and(|active| active.digest == held.digest))
     };
-    if let Holding::Revision(_, content) = former
-        && let Some(value) = content.value.as_ref().filter(|_| holds_active(former) && !holds_active(&facts.secret))
+    if let Holding::Revision(_, content) = former.holding
+        && let Some(value) = content.value.as_ref().filter(|_| holds_active(&former) && !holds_active(&facts.home))
     {
-        let (name, base_url, expect) = (seen.secret_name.clone(), seen.base_url.clone(), facts.secret.ours().cloned());
+        let (name, base_url) = (facts.home.name.to_owned(), seen.base_url.clone());
         return Some(Effect::WriteSecret(SecretWrite {
             name,
             value: value.clone(),
             base_url,
-            expect,
+            expect: facts.expected(),
         }));
     }
-    if let Some(expect) = former.ours() {
+    if let Some(expect) = former.holding.ours() {
         return Some(Effect::DeleteSecret {
-            name: row.secret_name.clone(),
+            name: former.name.to_owned(),
             expect: expect.clone(),
         });
     }
     let change = TokenChange {
-        secret_name: Some(seen.secret_name.clone()),
+        secret_name: Some(facts.home.name.to_owned()),
         ..TokenChange::default()
     };
     Some(Effect::ChangeToken { token: row.id, change })
@@ -177,14 +177,16 @@ fn rename(facts: &Facts<'_>) -> Option<Effect> {
 fn readdress(facts: &Facts<'_>) -> Option<Effect> {
     living(facts)?;
     let seen = facts.seen;
-    let Holding::Revision(held, content) = facts.secret else { return None };
+    let Holding::Revision(held, content) = facts.home.holding else {
+        return None;
+    };
     let is_active = facts.active.is_some_and(|active| active.digest == held.digest);
-    let blocked = facts.is_in_conflict() || seen.resource.memory.pausing(seen.resource.now).is_some();
+    let blocked = facts.is_blocked() || seen.resource.memory.pausing(seen.resource.now).is_some();
     if !is_active || blocked || content.base_url.as_deref() == Some(&seen.base_url) {
         return None;
     }
     let value = content.value.clone()?;
-    let (name, base_url) = (seen.secret_name.clone(), seen.base_url.clone());
+    let (name, base_url) = (facts.home.name.to_owned(), seen.base_url.clone());
     Some(Effect::WriteSecret(SecretWrite {
         name,
         value,
@@ -205,24 +207,19 @@ fn in_hand<'a>(facts: &Facts<'a>) -> Option<&'a store::RevisionView> {
         .find(|pending| pending.state == RevisionState::Pending && pending.digest == digest)
 }
 
-fn has_secret(facts: &Facts<'_>) -> bool {
-    facts.secret.ours().is_some() || facts.former.as_ref().is_some_and(|former| former.ours().is_some())
+/// The Secrets of this token that stand.
+fn standing<'a>(facts: &'a Facts<'_>) -> impl Iterator<Item = (&'a str, &'a SecretVersion)> {
+    [Some(&facts.home), facts.other.as_ref()]
+        .into_iter()
+        .flatten()
+        .filter_map(|home| Some((home.name, home.holding.ours()?)))
 }
 
 fn delete_secret(facts: &Facts<'_>) -> Option<Effect> {
-    let seen = facts.seen;
-    if seen.resource.memory.pausing(seen.resource.now).is_some() {
-        return None;
-    }
-    if let Some(expect) = facts.secret.ours() {
-        return Some(Effect::DeleteSecret {
-            name: seen.secret_name.clone(),
-            expect: expect.clone(),
-        });
-    }
-    let expect = facts.former.as_ref()?.ours()?;
+    let resource = &facts.seen.resource;
+    let (name, expect) = standing(facts).next().filter(|_| resource.memory.pausing(resource.now).is_none())?;
     Some(Effect::DeleteSecret {
-        name: facts.row?.secret_name.clone(),
+        name: name.to_owned(),
         expect: expect.clone(),
     })
 }

@@ -1,10 +1,12 @@
 //! A file's text cut into YAML documents, so that a broken one takes only itself along. JSON is read as the YAML that it is.
 //! It refuses to know what the documents declare.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// One document of a file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Document {
     /// The line on which its content begins, counted from 1.
     pub(super) line: usize,
@@ -19,6 +21,13 @@ pub(super) struct Broken {
     pub(super) line: usize,
     /// What the parser says; it speaks of syntax and of keys, never of values.
     pub(super) message: String,
+}
+
+/// A document may be a Secret: its text is never shown.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document").field("line", &self.line).finish_non_exhaustive()
+    }
 }
 
 impl Document {

@@ -162,7 +162,22 @@ impl<'de> Visitor<'de> for Key<'_> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "\n\nkind: X\nmetadata:\n  labels:\n    a.b/c: d\nspec:\n  # about them\n  providers:\n    - name: one\n      api: Echo\n    -\n      name: two\n  limits: {max: 3,\n    min: 1}\n";
+    const TEXT: &str = "
+
+kind: X
+metadata:
+  labels:
+    a.b/c: d
+spec:
+  # about them
+  providers:
+    - name: one
+      api: Echo
+    -
+      name: two
+  limits: {max: 3,
+    min: 1}
+";
 
     #[test]
     fn a_field_is_found_on_the_line_of_its_key() {

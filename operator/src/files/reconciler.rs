@@ -1,8 +1,7 @@
-//! The loop of standalone: scan, note what is declared, and drive every object until nothing is left to do.
-//! It refuses to know what the effects mean; the pure core decides them.
+//! One pass of standalone: scan, note what is declared, and drive every object until nothing is left to do for it.
+//! It refuses to know what the effects mean; the pure core decides them. When a pass is due stands in `run.rs`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
+use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -10,14 +9,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crds::Kind;
-use crds::conditions::{Condition, ConditionType, find};
-use store::{Claim, DbTime, FileObject, Fleet, ResourceUid, StoreError};
+use crds::conditions::Condition;
+use store::{Claim, FeedVersion, Fleet, ResourceUid, StoreError};
+use tokio::sync::watch;
 
 use super::absence::Absences;
 use super::cross;
 use super::env_file::EnvDir;
 use super::fault::Fault;
-use super::manifest::{Manifest, Spec, secret_name};
+use super::note::Noting;
 use super::object_key::ObjectKey;
 use super::observe::{Claims, Observer, object};
 use super::perform::{Outcome, perform};
@@ -29,17 +29,11 @@ use crate::effect::Effect;
 use crate::memory::Memory;
 use crate::object::Standing;
 
-/// How often the files are looked at.
-const SCAN_EVERY: Duration = Duration::from_millis(250);
-/// How often the objects are looked at while no file changes: quotas run out and `.env` files are edited without a sign.
-const DRIVE_EVERY: Duration = Duration::from_millis(500);
-/// The longest pause after passes that the database failed.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// More effects than any object needs in one pass; reached only by a fault of ours.
 const MOST_EFFECTS: usize = 64;
 
 /// Called after each performed effect; `Break` ends the pass on the spot, as a crash would.
-type Hook = Box<dyn FnMut(&Effect) -> ControlFlow<()> + Send>;
+type Hook = Box<dyn FnMut(&Effect) -> ControlFlow<()> + Send + Sync>;
 
 /// Why the executor cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -65,14 +59,16 @@ pub struct PassReport {
     pub env_files: Vec<PathBuf>,
     /// How many effects were performed; none if all was as it should be.
     pub effects: usize,
-    /// When time alone changes something.
-    pub recheck_at: Option<DbTime>,
+    /// How long it is until time alone changes something.
+    pub recheck_in: Option<Duration>,
     /// Whether a hook ended the pass.
     pub stopped: bool,
 }
 
 /// The `files` executor.
 pub struct FilesReconciler {
+    sources: Sources,
+    /// Away only while a scan is running.
     scanner: Option<Scanner>,
     fleet: Fleet,
     claim: Claim,
@@ -94,8 +90,14 @@ impl FilesReconciler {
             path: data_dir.join("secrets"),
             error,
         })?;
+        let fleet_name = format!("{}/{}", claim.namespace, claim.name);
+        tracing::info!(
+            proxy_config = fleet_name,
+            "spec.database is passed over: the SQLite file of the data directory is used"
+        );
         Ok(Self {
-            scanner: Some(Scanner::new(sources)),
+            scanner: Some(Scanner::new(sources.clone())),
+            sources,
             fleet,
             claim,
             env,
@@ -108,7 +110,7 @@ impl FilesReconciler {
     }
 
     /// Calls `hook` after each performed effect; `Break` ends the pass there. For tests that stop where a crash could.
-    pub fn after_each_effect(&mut self, hook: impl FnMut(&Effect) -> ControlFlow<()> + Send + 'static) {
+    pub fn after_each_effect(&mut self, hook: impl FnMut(&Effect) -> ControlFlow<()> + Send + Sync + 'static) {
         self.hook = Some(Box::new(hook));
     }
 
@@ -129,56 +131,18 @@ impl FilesReconciler {
         self.follow(scan, now).await
     }
 
-    /// Runs until `shutdown` is ready. Errors of the database are logged and tried again.
-    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
-        let mut wakeups = self.fleet.feed_wakeups();
-        let mut before: Option<Arc<Scan>> = None;
-        let mut driven = Instant::now();
-        let mut recheck = None;
-        let mut pause = SCAN_EVERY;
-        tokio::pin!(shutdown);
-        loop {
-            let woken = tokio::select! {
-                () = &mut shutdown => return,
-                changed = wakeups.changed() => changed.is_ok(),
-                () = tokio::time::sleep(pause) => false,
-            };
-            let now = Instant::now();
-            let result = match self.scan().await {
-                Ok(scan) => {
-                    let changed = before.as_ref().is_none_or(|before| !Arc::ptr_eq(before, &scan));
-                    let due = recheck.is_some_and(|at| now >= at) || now.duration_since(driven) >= DRIVE_EVERY;
-                    if !(woken || changed || due || self.absences.any()) {
-                        continue;
-                    }
-                    before = Some(Arc::clone(&scan));
-                    self.follow(scan, now).await
-                }
-                Err(error) => Err(error),
-            };
-            driven = Instant::now();
-            wakeups.mark_unchanged();
-            match result {
-                Ok(report) => {
-                    pause = SCAN_EVERY;
-                    recheck = self.until(report.recheck_at).await.map(|wait| driven + wait);
-                    pause = recheck.map_or(pause, |at| pause.min(at.duration_since(driven)));
-                }
-                Err(error) => {
-                    tracing::error!("reconciling failed and is tried again: {error}");
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
-        }
+    /// Wakes when this process has committed a change, for example through /manage.
+    pub(super) fn wakeups(&self) -> watch::Receiver<FeedVersion> {
+        self.fleet.feed_wakeups()
     }
 
-    /// How long it is until a moment of the database's clock.
-    async fn until(&self, at: Option<DbTime>) -> Option<Duration> {
-        let now = self.fleet.store().now().await.ok()?;
-        Some(Duration::from_millis(u64::try_from(at?.ms_since(now)).unwrap_or(0)))
+    /// Whether an object may be found deleted by the next scan even if no byte changes.
+    pub(super) fn awaits_deletion(&self) -> bool {
+        self.absences.any()
     }
 
-    async fn scan(&mut self) -> Result<Arc<Scan>, StoreError> {
+    /// Looks at the manifests once.
+    pub(super) async fn scan(&mut self) -> Result<Arc<Scan>, StoreError> {
         let lost = || StoreError::Unavailable("the manifests' reader ended; restart llm-proxy".to_owned());
         let mut scanner = self.scanner.take().ok_or_else(lost)?;
         let read = tokio::task::spawn_blocking(move || {
@@ -190,12 +154,19 @@ impl FilesReconciler {
         Ok(scan)
     }
 
-    async fn follow(&mut self, scan: Arc<Scan>, now: Instant) -> Result<PassReport, StoreError> {
+    /// Does everything that follows from a scan made at `now`.
+    pub(super) async fn follow(&mut self, scan: Arc<Scan>, now: Instant) -> Result<PassReport, StoreError> {
         let mut report = PassReport {
             faults: scan.faults.clone(),
             ..PassReport::default()
         };
-        let objects = self.note(&scan, now, &mut report).await?;
+        let noting = Noting {
+            fleet: &self.fleet,
+            claim: &self.claim,
+            sources: &self.sources,
+            now,
+        };
+        let objects = noting.note(&scan, &mut self.absences, &mut report.faults).await?;
         let mut world = World::read(&self.fleet, Arc::clone(&scan), objects).await?;
         let known = cross::Known {
             objects: world.objects.keys().cloned().collect(),
@@ -218,79 +189,6 @@ impl FilesReconciler {
         report.objects = world.objects.len();
         report.env_files = world.objects.iter().filter_map(|(key, known)| self.delivered(key, known)).collect();
         Ok(report)
-    }
-
-    /// Notes every valid manifest in the database and judges how each stored object stands.
-    async fn note(&mut self, scan: &Scan, now: Instant, report: &mut PassReport) -> Result<BTreeMap<ObjectKey, Known>, StoreError> {
-        let mut stored: BTreeMap<ObjectKey, FileObject> = BTreeMap::new();
-        for object in self.fleet.file_objects().await? {
-            stored.extend(ObjectKey::of_stored(&object.key).map(|key| (key, object)));
-        }
-        let mut invalid: HashMap<ObjectKey, String> = HashMap::new();
-        for (key, manifest) in &scan.manifests {
-            let faults = self.objections(manifest, stored.get(key));
-            if let Some(first) = faults.first() {
-                invalid.insert(key.clone(), first.to_string());
-                report.faults.extend(faults);
-                continue;
-            }
-            let spec = manifest.spec.to_json().map_err(|error| StoreError::Corrupt {
-                what: "manifest",
-                why: error.to_string(),
-            })?;
-            let known = stored
-                .get(key)
-                .is_some_and(|object| object.spec == spec && *object.source == *manifest.place.source);
-            if !known {
-                stored.insert(
-                    key.clone(),
-                    self.fleet.see_file_object(&key.stored(), &manifest.place.source, &spec).await?,
-                );
-            }
-        }
-        let Some(scanner) = &self.scanner else { return Ok(BTreeMap::new()) };
-        let mut objects = BTreeMap::new();
-        for (key, object) in stored {
-            let spec = match Spec::of_stored(key.kind, &object.spec) {
-                Ok(spec) => spec,
-                Err(error) => {
-                    tracing::error!(kind = %key.kind, namespace = key.namespace, name = key.name, "the stored spec cannot be read: {error}");
-                    continue;
-                }
-            };
-            let standing = self.absences.standing(&key, &object.source, scan, scanner.sources(), now);
-            let standing = invalid.remove(&key).map_or(standing, Standing::Invalid);
-            objects.insert(
-                key,
-                Known {
-                    stored: object,
-                    spec,
-                    standing,
-                },
-            );
-        }
-        Ok(objects)
-    }
-
-    /// What speaks against a manifest that is valid by itself: another fleet, or a change that its kind does not allow.
-    fn objections(&self, manifest: &Manifest, stored: Option<&FileObject>) -> Vec<Fault> {
-        let served = (self.claim.namespace.as_str(), self.claim.name.as_str());
-        if manifest.key.kind == Kind::ProxyConfig && (manifest.key.namespace.as_str(), manifest.key.name.as_str()) != served {
-            let message = format!(
-                "this data directory serves ProxyConfig {}/{}; exactly one is served, give this one another --data-dir",
-                served.0, served.1
-            );
-            return vec![manifest.place.fault("metadata.name", message)];
-        }
-        let Some(old) = stored.and_then(|object| Spec::of_stored(manifest.key.kind, &object.spec).ok()) else {
-            return Vec::new();
-        };
-        manifest
-            .spec
-            .broken_by_update(&old)
-            .into_iter()
-            .map(|violation| manifest.place.fault(&violation.field, violation.message))
-            .collect()
     }
 
     /// Logs faults that are new, and once when all are gone.
@@ -318,7 +216,10 @@ impl FilesReconciler {
             };
             let decision = decide(&observer.observe(world, key, &known, memory.clone()));
             let Some(effect) = decision.effect else {
-                report.recheck_at = [report.recheck_at, decision.recheck_at].into_iter().flatten().min();
+                let wait = decision
+                    .recheck_at
+                    .map(|at| Duration::from_millis(u64::try_from(at.ms_since(world.now)).unwrap_or(0)));
+                report.recheck_in = [report.recheck_in, wait].into_iter().flatten().min();
                 return Ok(());
             };
             let subject = object(key, &known);
@@ -361,11 +262,10 @@ impl FilesReconciler {
         }
     }
 
-    /// The `.env` file of a token whose status says that it is delivered.
+    /// The `.env` file that holds a token's working key, as its status names it.
     fn delivered(&self, key: &ObjectKey, known: &Known) -> Option<PathBuf> {
-        let Spec::Token(spec) = &known.spec else { return None };
-        let is_delivered = find(&conditions(known), ConditionType::Delivered).is_some_and(|condition| condition.status == "True");
-        is_delivered.then(|| self.env.path(&key.namespace, secret_name(&key.name, spec)))
+        let secret = known.stored.status.as_ref()?.get("secretName")?.as_str()?;
+        (key.kind == Kind::WitheringToken).then(|| self.env.path(&key.namespace, secret))
     }
 }
 

@@ -62,11 +62,6 @@ impl Scanner {
         }
     }
 
-    /// The sources.
-    pub(super) fn sources(&self) -> &Sources {
-        &self.sources
-    }
-
     /// Looks once. Blocking. The same scan is returned while no byte changes.
     pub(super) fn scan(&mut self) -> Arc<Scan> {
         let reading = self.sources.read();

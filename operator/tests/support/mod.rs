@@ -14,14 +14,14 @@ use operator::files::{FilesReconciler, PassReport, Sources, check, claim_of};
 use store::{Claim, DbTime, FileObject, Fleet, GrantRecord, KeyRing, RevisionState, RevisionView, SealingKey, Store, TokenValue, TokenView};
 
 /// When every installation begins, on its database's clock.
-pub const START: DbTime = DbTime(1_800_000_000_000);
+pub(crate) const START: DbTime = DbTime(1_800_000_000_000);
 /// The base URL of the first process.
-pub const URL: &str = "http://127.0.0.1:8080/v1";
+pub(crate) const URL: &str = "http://127.0.0.1:8080/v1";
 /// A minute in ms.
-pub const MINUTE: i64 = 60_000;
+pub(crate) const MINUTE: i64 = 60_000;
 
 /// A fleet with the Echo provider and one that wants a key.
-pub const FLEET: &str = "apiVersion: llm-proxy.dev/v1alpha1
+pub(crate) const FLEET: &str = "apiVersion: llm-proxy.dev/v1alpha1
 kind: ProxyConfig
 metadata: {name: main}
 spec:
@@ -32,7 +32,7 @@ spec:
 ";
 
 /// A project on Echo.
-pub const PROJECT: &str = "apiVersion: llm-proxy.dev/v1alpha1
+pub(crate) const PROJECT: &str = "apiVersion: llm-proxy.dev/v1alpha1
 kind: LLMProject
 metadata: {name: shop}
 spec:
@@ -41,31 +41,32 @@ spec:
 ";
 
 /// A token manifest of this name with these further lines of spec.
-pub fn token(name: &str, spec: &str) -> String {
+pub(crate) fn token(name: &str, spec: &str) -> String {
     format!(
-        "apiVersion: llm-proxy.dev/v1alpha1\nkind: WitheringToken\nmetadata: {{name: {name}}}\nspec:\n  projectRef: {{name: shop}}\n  ttl: 30m\n  {spec}\n"
+        "apiVersion: llm-proxy.dev/v1alpha1\nkind: WitheringToken\nmetadata: {{name: {name}}}\nspec:\n  \
+         projectRef: {{name: shop}}\n  ttl: 30m\n  {spec}\n"
     )
 }
 
 /// One installation.
-pub struct Home {
+pub(crate) struct Home {
     dir: tempfile::TempDir,
     key: String,
-    pub fleet: Fleet,
-    pub base_url: String,
-    pub stdin: Option<String>,
+    pub(crate) fleet: Fleet,
+    pub(crate) base_url: String,
+    pub(crate) stdin: Option<String>,
     now: DbTime,
     instant: Instant,
 }
 
 /// One process that reconciles.
-pub struct Process {
+pub(crate) struct Process {
     reconciler: FilesReconciler,
 }
 
 impl Home {
     /// An installation with a fleet and a project, and nothing reconciled yet.
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["manifests", "data"] {
             fs::create_dir(dir.path().join(folder)).unwrap();
@@ -98,31 +99,31 @@ impl Home {
     }
 
     /// The folder of the manifests.
-    pub fn manifests(&self) -> PathBuf {
+    pub(crate) fn manifests(&self) -> PathBuf {
         self.dir.path().join("manifests")
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.manifests().join(name), text).unwrap();
     }
 
-    pub fn remove(&self, name: &str) {
+    pub(crate) fn remove(&self, name: &str) {
         fs::remove_file(self.manifests().join(name)).unwrap();
     }
 
     /// Where the Secret of this name lands.
-    pub fn env_path(&self, secret: &str) -> PathBuf {
+    pub(crate) fn env_path(&self, secret: &str) -> PathBuf {
         self.dir.path().join(format!("data/secrets/default.{secret}.env"))
     }
 
     /// The value in the Secret of this name.
-    pub fn value(&self, secret: &str) -> Option<TokenValue> {
+    pub(crate) fn value(&self, secret: &str) -> Option<TokenValue> {
         let text = fs::read_to_string(self.env_path(secret)).ok()?;
         TokenValue::parse(text.lines().find_map(|line| line.strip_prefix("OPENAI_API_KEY="))?).ok()
     }
 
     /// A process on this installation, as if just started.
-    pub fn process(&self) -> Process {
+    pub(crate) fn process(&self) -> Process {
         let sources = Sources::new(vec![self.manifests()], self.stdin.clone());
         let claim = Claim {
             cluster: "standalone".to_owned(),
@@ -135,35 +136,35 @@ impl Home {
     }
 
     /// The claim that the manifests make.
-    pub fn claim(&self) -> Claim {
+    pub(crate) fn claim(&self) -> Claim {
         claim_of(&check(&Sources::new(vec![self.manifests()], None))).unwrap()
     }
 
     /// Moves the database's clock.
-    pub async fn advance(&mut self, ms: i64) {
+    pub(crate) async fn advance(&mut self, ms: i64) {
         self.now = self.now.plus_ms(ms);
         self.fleet.store().set_test_clock(self.now.0).await.unwrap();
     }
 
-    pub fn now(&self) -> DbTime {
+    pub(crate) fn now(&self) -> DbTime {
         self.now
     }
 
     /// Closes the database and opens it again, as a restart does.
-    pub async fn reopen(&mut self) {
+    pub(crate) async fn reopen(&mut self) {
         self.fleet.store().close().await;
         let store = open(self.dir.path(), &self.key).await;
         self.fleet = store.claimed().await.unwrap().unwrap().1;
     }
 
     /// One pass, a second after the one before on the process's own clock.
-    pub async fn pass(&mut self, process: &mut Process) -> PassReport {
+    pub(crate) async fn pass(&mut self, process: &mut Process) -> PassReport {
         self.instant += Duration::from_secs(1);
         process.reconciler.pass_at(self.instant).await.unwrap()
     }
 
     /// Passes until one has nothing to do after another that had nothing to do. The last report.
-    pub async fn settle(&mut self, process: &mut Process) -> PassReport {
+    pub(crate) async fn settle(&mut self, process: &mut Process) -> PassReport {
         let mut calm = 0;
         for _ in 0..20 {
             let report = self.pass(process).await;
@@ -176,19 +177,19 @@ impl Home {
     }
 
     /// A fresh process, settled.
-    pub async fn settled(&mut self) -> PassReport {
+    pub(crate) async fn settled(&mut self) -> PassReport {
         let mut process = self.process();
         self.settle(&mut process).await
     }
 
     /// The row of the token of this name that is declared now.
-    pub async fn token(&self, name: &str) -> TokenView {
+    pub(crate) async fn token(&self, name: &str) -> TokenView {
         let object = self.object("WitheringToken", name).await.expect("a stored token");
         self.fleet.token_by_uid(&object.uid).await.unwrap().expect("a row")
     }
 
     /// A stored object.
-    pub async fn object(&self, kind: &str, name: &str) -> Option<FileObject> {
+    pub(crate) async fn object(&self, kind: &str, name: &str) -> Option<FileObject> {
         self.fleet
             .file_objects()
             .await
@@ -198,25 +199,25 @@ impl Home {
     }
 
     /// Status and reason of a condition.
-    pub async fn condition(&self, kind: &str, name: &str, about: ConditionType) -> (String, String) {
+    pub(crate) async fn condition(&self, kind: &str, name: &str, about: ConditionType) -> (String, String) {
         let status = self.object(kind, name).await.and_then(|object| object.status).unwrap_or_default();
         let conditions: Vec<Condition> = serde_json::from_value(status["conditions"].clone()).unwrap_or_default();
         find(&conditions, about).map_or_else(Default::default, |condition| (condition.status.clone(), condition.reason.clone()))
     }
 
     /// Why a token is ready or not.
-    pub async fn ready(&self, token: &str) -> String {
+    pub(crate) async fn ready(&self, token: &str) -> String {
         let (status, reason) = self.condition("WitheringToken", token, ConditionType::Ready).await;
         format!("{status} {reason}")
     }
 
     /// What a data plane learns of a value.
-    pub async fn grant(&self, value: &TokenValue) -> Option<GrantRecord> {
+    pub(crate) async fn grant(&self, value: &TokenValue) -> Option<GrantRecord> {
         self.fleet.load_grant(&value.digest()).await.unwrap()
     }
 
     /// Whether a data plane would serve a value now.
-    pub async fn serves(&self, value: &TokenValue) -> bool {
+    pub(crate) async fn serves(&self, value: &TokenValue) -> bool {
         self.grant(value).await.is_some_and(|grant| {
             let alive = !grant.revision_ended && grant.ends_at > self.now;
             alive && grant.token_state == store::TokenState::Active && grant.project_state == store::ProjectState::Active
@@ -226,7 +227,7 @@ impl Home {
 
 impl Process {
     /// Has the process die after this many effects. Each effect is shown to `look` before.
-    pub fn dies_after(&mut self, effects: usize, mut look: impl FnMut(&Effect) + Send + 'static) {
+    pub(crate) fn dies_after(&mut self, effects: usize, mut look: impl FnMut(&Effect) + Send + Sync + 'static) {
         let mut left = effects;
         self.reconciler.after_each_effect(move |effect| {
             look(effect);
@@ -236,7 +237,7 @@ impl Process {
     }
 
     /// Has `look` shown every effect.
-    pub fn shows(&mut self) -> Arc<Mutex<Vec<String>>> {
+    pub(crate) fn shows(&mut self) -> Arc<Mutex<Vec<String>>> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let into = Arc::clone(&seen);
         self.reconciler.after_each_effect(move |effect| {
@@ -247,19 +248,19 @@ impl Process {
     }
 
     /// Gives the reconciler away, to be run.
-    pub fn into_reconciler(self) -> FilesReconciler {
+    pub(crate) fn into_reconciler(self) -> FilesReconciler {
         self.reconciler
     }
 }
 
 /// An effect by its name.
-pub fn name(effect: &Effect) -> String {
+pub(crate) fn name(effect: &Effect) -> String {
     let text = format!("{effect:?}");
     text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
 }
 
 /// The revisions of a state that live.
-pub fn living(row: &TokenView, state: RevisionState, now: DbTime) -> Vec<&RevisionView> {
+pub(crate) fn living(row: &TokenView, state: RevisionState, now: DbTime) -> Vec<&RevisionView> {
     row.revisions
         .iter()
         .filter(|revision| revision.state == state && revision.ends_at > now)

@@ -19,10 +19,34 @@ pub(super) struct Facts<'a> {
     pub(super) latest: Option<&'a RevisionView>,
     /// The replaced revision that still lives.
     pub(super) overlap: Option<&'a RevisionView>,
-    /// What stands under the wanted Secret name.
-    pub(super) secret: Holding<'a>,
-    /// What stands under the row's Secret name, if that is another.
-    pub(super) former: Option<Holding<'a>>,
+    /// The Secret that the value belongs in now: the wanted one, or the one that the token has while the wanted one is not to be had.
+    pub(super) home: Home<'a>,
+    /// The other one of the two, if the wanted name is not the row's.
+    pub(super) other: Option<Home<'a>>,
+    /// What keeps the token from the Secret that it wants.
+    pub(super) obstacle: Option<Obstacle<'a>>,
+}
+
+/// A Secret by name, and what it holds.
+#[derive(Clone, Copy)]
+pub(super) struct Home<'a> {
+    /// Its name, in the token's namespace.
+    pub(super) name: &'a str,
+    /// What stands there.
+    pub(super) holding: Holding<'a>,
+}
+
+/// Why a wanted Secret is not to be had.
+#[derive(Clone, Copy)]
+pub(super) enum Obstacle<'a> {
+    /// Another token has it or wants it.
+    Taken(&'a str),
+    /// It is declared by somebody.
+    Declared(&'a str),
+    /// Something that is not ours stands there.
+    Foreign,
+    /// What stands there cannot be read.
+    Unreadable(&'a str),
 }
 
 /// Whose a Secret is.
@@ -52,15 +76,29 @@ impl<'a> Facts<'a> {
                 .filter(|revision| wanted(revision))
                 .max_by_key(|revision| revision.revision)
         };
-        let wants_row_name = row.is_none_or(|row| row.secret_name == seen.secret_name);
+        let has_wanted_name = row.is_none_or(|row| row.secret_name == seen.secret_name);
+        let wanted = Home {
+            name: &seen.secret_name,
+            holding: holding(row, has_wanted_name, &seen.secret),
+        };
+        let obstacle = Obstacle::of(&seen.claim, &wanted.holding);
+        let former = row.zip(seen.former.as_ref()).map(|(row, former)| Home {
+            name: &row.secret_name,
+            holding: holding(Some(row), true, former),
+        });
+        let (home, other) = match former {
+            Some(former) if obstacle.is_some() => (former, Some(wanted)),
+            former => (wanted, former),
+        };
         Self {
             seen,
             row,
             active: newest(&|revision| revision.state == RevisionState::Active && is_live(revision, now)),
             latest: newest(&|revision| revision.state != RevisionState::Pending),
             overlap: newest(&|revision| revision.state == RevisionState::Previous && is_live(revision, now)),
-            secret: holding(row, wants_row_name, &seen.secret),
-            former: seen.former.as_ref().map(|former| holding(row, true, former)),
+            home,
+            other,
+            obstacle,
         }
     }
 
@@ -79,9 +117,16 @@ impl<'a> Facts<'a> {
         i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Whether another resource, or a Secret that is not ours, keeps this token from its Secret.
-    pub(super) fn is_in_conflict(&self) -> bool {
-        self.seen.claim != SecretClaim::Free || matches!(self.secret, Holding::Foreign | Holding::Unreadable(_))
+    /// Whether no Secret may be written: what stands there is not ours, or the name is not to be had and nothing of ours stands there yet.
+    pub(super) fn is_blocked(&self) -> bool {
+        let strange = matches!(self.home.holding, Holding::Foreign | Holding::Unreadable(_));
+        let nothing_there = self.home.name == self.seen.secret_name && self.home.holding.ours().is_none();
+        strange || (self.obstacle.is_some() && nothing_there)
+    }
+
+    /// The home's content to expect when it is replaced: none if there is none.
+    pub(super) fn expected(&self) -> Option<SecretVersion> {
+        self.home.holding.ours().cloned()
     }
 
     /// Whether a new value may be issued: the token is meant to work, and so is its project.
@@ -90,7 +135,19 @@ impl<'a> Facts<'a> {
         let project_takes = matches!(self.seen.project, ProjectSeen::Ready { active: true, .. });
         let lives = self.row.is_none_or(|row| row.state != TokenState::Revoked);
         let known = self.row.is_some() || !matches!(self.seen.resource.standing, Standing::Invalid(_));
-        spec.state == crds::TokenState::Active && lives && project_takes && known && !self.is_in_conflict()
+        spec.state == crds::TokenState::Active && lives && project_takes && known && !self.is_blocked()
+    }
+}
+
+impl<'a> Obstacle<'a> {
+    fn of(claim: &'a SecretClaim, wanted: &Holding<'a>) -> Option<Self> {
+        match (claim, wanted) {
+            (SecretClaim::Taken(why), _) => Some(Self::Taken(why)),
+            (SecretClaim::Declared(why), _) => Some(Self::Declared(why)),
+            (SecretClaim::Free, Holding::Foreign) => Some(Self::Foreign),
+            (SecretClaim::Free, Holding::Unreadable(why)) => Some(Self::Unreadable(why)),
+            (SecretClaim::Free, _) => None,
+        }
     }
 }
 
@@ -125,13 +182,15 @@ fn holding<'a>(row: Option<&'a TokenView>, has_name: bool, secret: &'a SecretSee
     if let Some(revision) = row.revisions.iter().find(|revision| Some(revision.digest) == digest) {
         return Holding::Revision(revision, content);
     }
-    let written = row
-        .revisions
-        .iter()
-        .any(|revision| revision.write_begun || matches!(revision.state, RevisionState::Active | RevisionState::Previous));
-    if has_name && written {
+    if has_name && was_delivered(row) {
         Holding::Altered(content)
     } else {
         Holding::Foreign
     }
+}
+
+/// Whether a value of this token may ever have reached its Secret.
+fn was_delivered(row: &TokenView) -> bool {
+    let reached = |revision: &RevisionView| revision.write_begun || matches!(revision.state, RevisionState::Active | RevisionState::Previous);
+    row.revisions.iter().any(reached)
 }

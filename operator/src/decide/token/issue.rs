@@ -44,7 +44,7 @@ pub(super) fn issue(facts: &Facts<'_>) -> Option<Effect> {
     let revision = PendingRevision {
         owner: seen.resource.owner(),
         project,
-        secret_name: seen.secret_name.clone(),
+        secret_name: facts.home.name.to_owned(),
         revision: facts.row.map_or(1, next_revision),
         digest: value.digest(),
         prefix: value.prefix().to_owned(),
@@ -73,7 +73,7 @@ fn cause(facts: &Facts<'_>) -> Option<Cause> {
             Some(_) => Cause::Replaced,
         });
     };
-    match facts.secret {
+    match facts.home.holding {
         // While an overlap runs, renewal waits for its end.
         Holding::Revision(held, _) if held.digest == active.digest => {
             (now >= timing::renewal_due(active) && facts.overlap.is_none()).then_some(Cause::Renewal)
@@ -87,7 +87,7 @@ fn cause(facts: &Facts<'_>) -> Option<Cause> {
 }
 
 fn notices(facts: &Facts<'_>, cause: Cause) -> Vec<Notice> {
-    let name = &facts.seen.secret_name;
+    let name = facts.home.name;
     let mut notices = Vec::new();
     match cause {
         Cause::Recreated => notices.push(Notice {

@@ -6,8 +6,8 @@ use store::{DbTime, RevisionView, TokenDigest};
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 
-/// How long a replaced revision lives on, in ms: a tenth of the lifetime, at most an hour; at least 2 minutes where the lifetime is 20 minutes or more,
-/// because a mounted Secret takes about that long to reach its pods.
+/// How long a replaced revision lives on, in ms: a tenth of the lifetime, at most an hour; at least 2 minutes where the lifetime is
+/// 20 minutes or more, because a mounted Secret takes about that long to reach its pods.
 pub(super) fn overlap_ms(lifetime_ms: i64) -> i64 {
     let tenth = (lifetime_ms / 10).min(HOUR_MS);
     if lifetime_ms >= 20 * MINUTE_MS {

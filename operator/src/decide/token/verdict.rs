@@ -6,11 +6,11 @@ use crds::events::EventReason;
 use crds::{PreviousRevision, Reason, WitheringTokenStatus};
 use store::{DbTime, RevokedBy, TokenState};
 
-use super::facts::{Facts, Holding};
+use super::facts::{Facts, Holding, Obstacle};
 use super::timing;
 use crate::decide::{programmed, report};
 use crate::effect::Notice;
-use crate::observed::{ProjectSeen, SecretClaim};
+use crate::observed::ProjectSeen;
 
 /// The conditions, `Ready` last.
 pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
@@ -22,8 +22,8 @@ pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
 }
 
 fn accepted(facts: &Facts<'_>) -> Finding {
-    match &facts.seen.claim {
-        SecretClaim::Taken(why) => Finding::fails(ConditionType::Accepted, Reason::SecretConflict, why.clone()),
+    match facts.obstacle {
+        Some(Obstacle::Taken(why)) => Finding::fails(ConditionType::Accepted, Reason::SecretConflict, why),
         _ => report::accepted(&facts.seen.resource.standing),
     }
 }
@@ -52,27 +52,33 @@ fn in_force(facts: &Facts<'_>) -> Finding {
 fn delivered(facts: &Facts<'_>) -> Finding {
     let fails = |reason, message: String| Finding::fails(ConditionType::Delivered, reason, message);
     let seen = facts.seen;
-    let name = format!("{}/{}", seen.resource.object.namespace, seen.secret_name);
+    let namespace = &seen.resource.object.namespace;
+    let wanted = format!("{namespace}/{}", seen.secret_name);
     if let Some(row) = facts.row.filter(|row| row.state == TokenState::Revoked) {
-        return fails(revoked_reason(row.revoked_by), format!("the token is revoked; Secret {name} is deleted"));
+        return fails(
+            revoked_reason(row.revoked_by),
+            format!("the token is revoked; Secret {wanted} is deleted"),
+        );
     }
-    if let SecretClaim::Declared(why) = &seen.claim {
-        return fails(Reason::SecretConflict, why.clone());
-    }
-    let failure = seen.resource.memory.setback.as_ref();
-    match facts.secret {
-        Holding::Foreign => {
-            let why = format!("Secret {name} exists and was not written for this token; delete it, or name another in spec.secret.name");
-            fails(Reason::SecretConflict, why)
+    match facts.obstacle {
+        Some(Obstacle::Declared(why)) => return fails(Reason::SecretConflict, why.to_owned()),
+        Some(Obstacle::Foreign) => {
+            let why = format!("Secret {wanted} exists and was not written for this token; delete it, or name another in spec.secret.name");
+            return fails(Reason::SecretConflict, why);
         }
-        Holding::Unreadable(why) => fails(Reason::DeliveryFailed, format!("Secret {name} cannot be read: {why}")),
+        Some(Obstacle::Unreadable(why)) => return fails(Reason::DeliveryFailed, format!("Secret {wanted} cannot be read: {why}")),
+        Some(Obstacle::Taken(_)) | None => {}
+    }
+    let home = format!("{namespace}/{}", facts.home.name);
+    let failure = seen.resource.memory.setback.as_ref();
+    match facts.home.holding {
         Holding::Revision(held, content) if facts.active.is_some_and(|active| active.digest == held.digest) => match failure {
             Some(failure) if content.base_url.as_deref() != Some(&seen.base_url) => fails(Reason::DeliveryFailed, failure.why.clone()),
-            _ => Finding::holds(ConditionType::Delivered, Reason::Delivered, format!("the key stands in Secret {name}")),
+            _ => Finding::holds(ConditionType::Delivered, Reason::Delivered, format!("the key stands in Secret {home}")),
         },
         _ => match failure {
             Some(failure) => fails(Reason::DeliveryFailed, failure.why.clone()),
-            None => fails(Reason::Pending, format!("Secret {name} does not hold a working key")),
+            None => fails(Reason::Pending, format!("Secret {home} does not hold a working key")),
         },
     }
 }
@@ -122,7 +128,7 @@ fn ready(facts: &Facts<'_>, findings: &[Finding]) -> Finding {
             return fails(Reason::ProjectNotReady, format!("LLMProject {name} is not in force; see its conditions"));
         }
     }
-    if facts.active.is_none() && facts.latest.is_some() && facts.pending().next().is_none() && !facts.is_in_conflict() {
+    if facts.active.is_none() && facts.latest.is_some() && facts.pending().next().is_none() && !facts.is_blocked() {
         return fails(Reason::Expired, "the last key has reached its end".to_owned());
     }
     if let Some(finding) = failing(ConditionType::Delivered).or_else(|| failing(ConditionType::Programmed)) {
@@ -198,7 +204,7 @@ pub(super) fn notices(facts: &Facts<'_>, findings: &[Finding]) -> Vec<Notice> {
     else {
         return notices;
     };
-    let note = format!("revision {} is in Secret {}", active.revision, facts.seen.secret_name);
+    let note = format!("revision {} is in Secret {}", active.revision, facts.home.name);
     match how_issued(facts) {
         Reason::Issued => notices.push(Notice {
             reason: EventReason::TokenIssued,
@@ -221,9 +227,8 @@ fn conditions<'a>(facts: &Facts<'a>) -> &'a [Condition] {
 pub(super) fn status(facts: &Facts<'_>, findings: &[Finding]) -> WitheringTokenStatus {
     let resource = &facts.seen.resource;
     let present = facts.active.or(facts.latest);
-    let is_delivered = findings
-        .iter()
-        .any(|finding| finding.about == ConditionType::Delivered && finding.status == ConditionStatus::True);
+    let held = facts.home.holding.revision();
+    let holds_active = held.is_some_and(|held| facts.active.is_some_and(|active| active.digest == held.digest));
     WitheringTokenStatus {
         observed_generation: Some(resource.object.generation),
         conditions: merge(conditions(facts), findings, resource.object.generation, report::timestamp(resource.now)),
@@ -236,7 +241,7 @@ pub(super) fn status(facts: &Facts<'_>, findings: &[Finding]) -> WitheringTokenS
             revision: overlap.revision,
             expiration_time: report::time(overlap.ends_at),
         }),
-        secret_name: is_delivered.then(|| facts.seen.secret_name.clone()),
+        secret_name: holds_active.then(|| facts.home.name.to_owned()),
     }
 }
 
