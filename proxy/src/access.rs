@@ -10,7 +10,8 @@ pub(crate) fn log(outcome: &Outcome, tokens: Tokens) {
         request_id = outcome.request_id.to_str().unwrap_or(""),
         client = %outcome.running.peer().ip(),
         method = outcome.method.as_str(),
-        path = &*outcome.path,
+        // The table's row, not the path itself: somebody may have put a key into it.
+        endpoint = outcome.endpoint.map(|e| e.path),
         status = outcome.status.as_u16(),
         code = outcome.refusal,
         token = grant.map(|g| &*g.token_name),

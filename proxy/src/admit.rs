@@ -12,8 +12,9 @@ use crate::grant::{Grant, Standing};
 use crate::refusal::Refusal;
 use crate::shared::{LeaseRequest, Leased, LoadRequest, Loaded};
 
-/// Waiters that lose the race for a refilled block ask again this often before they are told to come back.
-const LEASE_TRIES: usize = 4;
+/// A request that loses the race for newly leased units asks again: each round admits somebody, so nobody is refused while there is room.
+/// After this many rounds something is wrong, and it is told to come back.
+const LEASE_ROUNDS: usize = 1_000;
 
 /// The grant of a presented token, checked as far as the head allows: known, alive, its project active.
 pub(crate) async fn grant(thread: &Rc<DataThread>, digest: &TokenDigest) -> Result<Arc<Grant>, Refusal> {
@@ -56,7 +57,7 @@ pub(crate) fn check(thread: &DataThread, grant: &Grant) -> Result<(), Refusal> {
 /// One unit of the token's request limit; `None` for a token without one.
 pub(crate) async fn permit(thread: &Rc<DataThread>, grant: &Grant) -> Result<Option<Permit>, Refusal> {
     let Some(block) = &grant.requests else { return Ok(None) };
-    for _ in 0..LEASE_TRIES {
+    for _ in 0..LEASE_ROUNDS {
         if let Some(permit) = block.take() {
             if block.claim_refill() {
                 refill(thread, block);
@@ -70,7 +71,8 @@ pub(crate) async fn permit(thread: &Rc<DataThread>, grant: &Grant) -> Result<Opt
             });
         }
         match lease(thread, block).await {
-            Leased::Settled => {}
+            Leased::Granted => {}
+            Leased::Empty => break,
             Leased::Gone => {
                 return Err(Refusal::TokenInactive {
                     token: grant.token_name.clone(),

@@ -47,7 +47,7 @@ pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, 
         preflight(&head.headers, origin.as_ref())
     } else {
         let running = Running::new(connection);
-        let outcome = Outcome::begin(thread, running, request_id.clone(), head.method.clone(), head.uri.path());
+        let outcome = Outcome::begin(thread, running, request_id.clone(), head.method.clone());
         let mut response = forward(thread, head, body, outcome).await;
         cors::apply(response.headers_mut(), origin.as_ref());
         response
@@ -277,9 +277,7 @@ fn outbound(plan: &Plan<'_>, target: &Target, body: UpstreamBody) -> Result<Requ
         _ => path_and_query.parse::<Uri>(),
     };
     let mut request = Request::new(body);
-    *request.uri_mut() = uri.map_err(|_| Refusal::EndpointNotFound {
-        path: plan.head.uri.path().into(),
-    })?;
+    *request.uri_mut() = uri.map_err(|_| Refusal::EndpointNotFound)?;
     *request.method_mut() = plan.head.method.clone();
     *request.version_mut() = Version::HTTP_11;
     *request.headers_mut() = plan.head.headers.clone();

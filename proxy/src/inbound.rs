@@ -24,7 +24,7 @@ pub(crate) fn accept(head: &request::Parts) -> Result<Inbound, Refusal> {
         return Err(Refusal::UpgradeNotSupported);
     }
     let path = head.uri.path();
-    let endpoint = endpoint::find(path).ok_or_else(|| Refusal::EndpointNotFound { path: shown(path) })?;
+    let endpoint = endpoint::find(path).ok_or(Refusal::EndpointNotFound)?;
     if !endpoint.allows(&head.method) {
         return Err(Refusal::MethodNotAllowed {
             allow: endpoint.allow_header(),
@@ -62,11 +62,6 @@ pub(crate) fn request_id(headers: &HeaderMap, fresh: impl FnOnce() -> String) ->
         .cloned()
         .or_else(|| HeaderValue::try_from(fresh()).ok())
         .unwrap_or(HeaderValue::from_static("-"))
-}
-
-/// A path as it may stand in a message: bounded.
-fn shown(path: &str) -> Box<str> {
-    path[..path.floor_char_boundary(200)].into()
 }
 
 #[cfg(test)]

@@ -40,7 +40,6 @@ pub(crate) struct Outcome {
     pub(crate) started: Instant,
     pub(crate) request_id: HeaderValue,
     pub(crate) method: Method,
-    pub(crate) path: Box<str>,
     pub(crate) endpoint: Option<&'static Endpoint>,
     pub(crate) grant: Option<Arc<Grant>>,
     pub(crate) model: Option<Box<str>>,
@@ -72,7 +71,7 @@ pub(crate) struct Tokens {
 }
 
 impl Outcome {
-    pub(crate) fn begin(thread: &Rc<DataThread>, running: Running, request_id: HeaderValue, method: Method, path: &str) -> Self {
+    pub(crate) fn begin(thread: &Rc<DataThread>, running: Running, request_id: HeaderValue, method: Method) -> Self {
         thread.counters.in_flight.fetch_add(1, Ordering::Relaxed);
         Self {
             thread: Rc::clone(thread),
@@ -80,7 +79,6 @@ impl Outcome {
             started: Instant::now(),
             request_id,
             method,
-            path: path.into(),
             endpoint: None,
             grant: None,
             model: None,

@@ -30,9 +30,7 @@ pub(crate) enum Refusal {
         token: Box<str>,
         standing: Standing,
     },
-    EndpointNotFound {
-        path: Box<str>,
-    },
+    EndpointNotFound,
     MethodNotAllowed {
         allow: &'static str,
     },
@@ -138,7 +136,13 @@ impl Refusal {
                 ),
                 After(1),
             ),
-            Self::EndpointNotFound { path } => row(S::NOT_FOUND, "endpoint_not_found", format!("There is no endpoint {path} here."), Unsaid),
+            // The path is not repeated: somebody may have put a key into it.
+            Self::EndpointNotFound => row(
+                S::NOT_FOUND,
+                "endpoint_not_found",
+                "There is no such endpoint here: see the OpenAI API reference for paths under /v1.".into(),
+                Unsaid,
+            ),
             Self::MethodNotAllowed { allow } => row(
                 S::METHOD_NOT_ALLOWED,
                 "method_not_allowed",

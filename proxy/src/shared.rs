@@ -60,8 +60,10 @@ pub(crate) struct LeaseRequest {
 /// What the settler did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leased {
-    /// The ledger answered and the block is booked: try to take again.
-    Settled,
+    /// New units are in the block: try to take one.
+    Granted,
+    /// The ledger answered that nothing is free at this moment.
+    Empty,
     /// The quota's row is gone.
     Gone,
     Unavailable,

@@ -1,6 +1,6 @@
 //! Keeps the blocks filled and the ledger told: leases on demand, settles what was spent, gives back what lies idle.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -121,8 +121,9 @@ impl Settler {
         let answered = self.settle(&reports).await;
         for (quota, replies) in waiting {
             let leased = match &answered {
-                Ok(known) if known.contains(&quota) => Leased::Settled,
-                Ok(_) => Leased::Gone,
+                Ok(added) => added
+                    .get(&quota)
+                    .map_or(Leased::Gone, |added| if *added > 0 { Leased::Granted } else { Leased::Empty }),
                 Err(_) => Leased::Unavailable,
             };
             if let Some(held) = self.held.get(&quota) {
@@ -197,10 +198,10 @@ impl Settler {
         });
     }
 
-    /// One transaction; books the answers. Returns the quotas that exist.
-    async fn settle(&mut self, reports: &[LeaseReport]) -> Result<HashSet<QuotaId>, StoreError> {
+    /// One transaction; books the answers. Returns the new units of each quota that exists.
+    async fn settle(&mut self, reports: &[LeaseReport]) -> Result<HashMap<QuotaId, u64>, StoreError> {
         if reports.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(HashMap::new());
         }
         let answers = match self.fleet.settle(self.holder, reports).await {
             Ok(answers) => answers,
@@ -215,12 +216,14 @@ impl Settler {
             }
         };
         let now = Instant::now();
+        let mut granted = HashMap::with_capacity(answers.len());
         for answer in &answers {
             let (Some(held), Some(report)) = (self.held.get_mut(&answer.quota), reports.iter().find(|r| r.quota == answer.quota)) else {
                 continue;
             };
             let added = answer.amount.saturating_sub(report.amount);
             held.amount += added;
+            granted.insert(answer.quota, added);
             held.reported_spent = report.spent;
             held.reported_at = now;
             held.unsettled = false;
@@ -238,7 +241,7 @@ impl Settler {
                 answer.exhausted,
             );
         }
-        Ok(answers.iter().map(|a| a.quota).collect())
+        Ok(granted)
     }
 }
 

@@ -89,6 +89,18 @@ fn a_hang_up_is_seen_at_once_even_while_it_is_silent() {
 }
 
 #[test]
+fn after_its_own_fin_it_waits_for_the_peers() {
+    let provider = Provider::start();
+    provider.once(Reply::json(200, &serde_json::json!({})).then(Step::Finish));
+    let mut connection = connect(&provider);
+    assert_eq!(connection.send(&Request::chat(false)).unwrap().status, 200);
+    assert!(connection.closes_within(wait::SOON));
+    assert_eq!(provider.last().ending(), None);
+    let _ = connection.hang_up();
+    wait::until("the peer's FIN", wait::SOON, || provider.last().peer_closed().is_some());
+}
+
+#[test]
 fn an_answer_may_come_before_the_body_and_a_body_may_never_end() {
     let provider = Provider::start();
     provider.once(wire::error(413, "too large", "invalid_request_error", serde_json::Value::Null).before_body());

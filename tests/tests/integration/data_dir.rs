@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
 use std::time::Duration;
 
 use testkit::client::Request;
@@ -50,17 +49,6 @@ fn a_second_process_on_the_same_dir_or_port_exits_and_the_first_goes_on() {
     gives_up(&other, &first.addr().to_string());
     let key = first.key("app");
     assert_eq!(first.send(&Request::get("/v1/models").bearer(&key)).status, 200);
-}
-
-#[test]
-fn a_data_dir_that_is_a_file_is_named() {
-    let folder = echo_folder();
-    let scratch = tempfile::tempdir().unwrap();
-    let file = scratch.path().join("file");
-    fs::write(&file, "").unwrap();
-    gives_up(&Setup::new(&folder).data_dir(&file), &file.display().to_string());
-    let below = file.join("below");
-    gives_up(&Setup::new(&folder).data_dir(&below), &below.display().to_string());
 }
 
 #[test]
@@ -162,38 +150,13 @@ fn a_database_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn a_lost_encryption_key_is_never_made_anew() {
-    let folder = echo_folder();
-    let setup = Setup::new(&folder);
-    setup.start().stop();
-    let key_file = setup.data().join("encryption.key");
-    let key = fs::read(&key_file).unwrap();
-    fs::remove_file(&key_file).unwrap();
-    gives_up(&setup, "encryption.key");
-    assert!(!key_file.exists());
-    fs::write(&key_file, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n").unwrap();
-    gives_up(&setup, "key");
-    fs::write(&key_file, key).unwrap();
-    setup.start().stop();
-}
-
-#[test]
-fn what_is_secret_is_readable_by_its_owner_only() {
+fn the_database_is_readable_by_its_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = echo_folder();
     let process = Setup::new(&folder).start();
-    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    let setup = process.setup();
-    let _ = process.key("app");
-    for file in [
-        setup.secret_path("app"),
-        setup.data().join("encryption.key"),
-        setup.data().join("management-token"),
-    ] {
-        assert_eq!(mode(&file), 0o600, "{}", file.display());
-    }
     for file in ["llm-proxy.db", "llm-proxy.db-wal"] {
-        assert_eq!(mode(&setup.data().join(file)) & 0o077, 0, "{file}");
+        let mode = fs::metadata(process.setup().data().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{file}");
     }
 }
 

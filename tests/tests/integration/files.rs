@@ -4,10 +4,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use testkit::client::Request;
-use testkit::manifests::{self, Folder};
-use testkit::stage::{PROVIDER_KEY, Stage};
-use testkit::standalone::Setup;
-use testkit::{program, wait};
+use testkit::stage::Stage;
+use testkit::{manifests, wait};
 
 impl Probe for Stage {
     fn serves(&self) -> bool {
@@ -139,61 +137,4 @@ fn broken_manifests_are_named_with_file_line_and_field_and_hold_back_only_themse
     stage.folder.put("token-app.yaml", &manifests::token("app", "app", "  maxRequests: none"));
     complaint(&stage, &["token-app.yaml", "maxRequests"]);
     stage.serves_throughout("a broken edit");
-}
-
-#[test]
-fn check_only_validates_and_starts_nothing() {
-    let good = Folder::with_tokens("http://127.0.0.1:9", PROVIDER_KEY, &[("app", "")]);
-    let scratch = tempfile::tempdir().unwrap();
-    let data_dir = scratch.path().join("data");
-    let check = |folder: &Folder| {
-        let data_dir = data_dir.display().to_string();
-        program::run(&[
-            "standalone",
-            "-f",
-            &folder.path().display().to_string(),
-            "--data-dir",
-            &data_dir,
-            "--check",
-        ])
-    };
-    let output = check(&good);
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    good.put("token-app.yaml", &manifests::token("app", "app", "  maxRequest: 1"));
-    let output = check(&good);
-    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.lines().any(|line| line.contains("token-app.yaml") && line.contains("maxRequest")),
-        "{said}"
-    );
-    assert!(!data_dir.exists(), "nothing is written");
-}
-
-#[test]
-fn a_first_start_with_nothing_valid_exits_and_a_later_one_serves_what_is_stored() {
-    let folder = Folder::empty();
-    let (code, stderr) = Setup::new(&folder).fails();
-    assert_eq!(code, Some(1), "{stderr}");
-    let mut stage = Stage::new("");
-    stage.process.stop();
-    for file in ["fleet.yaml", "project.yaml", "token-app.yaml"] {
-        fs::write(stage.folder.file(file), "broken: [").unwrap();
-    }
-    stage.process = stage.process.setup().start();
-    stage.serves_throughout("with everything broken");
-    assert_eq!(stage.process.key("app"), stage.key);
-}
-
-#[test]
-fn the_env_file_is_two_plain_lines_and_is_announced() {
-    let folder = Folder::with_echo(&[("app", "  secret: {name: my-secret}")]);
-    let process = Setup::new(&folder).start();
-    let key = process.key("my-secret");
-    let path = process.setup().secret_path("my-secret");
-    let text = fs::read_to_string(&path).unwrap();
-    assert_eq!(text, format!("OPENAI_API_KEY={key}\nOPENAI_BASE_URL=http://{}/v1\n", process.addr()));
-    wait::until("its path on standard output", wait::SOON, || {
-        process.stdout().contains(&path.display().to_string())
-    });
 }
