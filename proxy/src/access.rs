@@ -1,9 +1,11 @@
 //! The access line: one event per request under the target `access`, at its end. Never a token, a key or a body.
 
+use std::time::Duration;
+
 use crate::outcome::{End, Outcome, Tokens};
 
 /// Writes the line; its fields are looked at only if somebody listens.
-pub(crate) fn log(outcome: &Outcome, tokens: Tokens) {
+pub(crate) fn log(outcome: &Outcome, tokens: Tokens, total: Duration) {
     let grant = outcome.grant.as_deref();
     tracing::info!(
         target: "access",
@@ -18,8 +20,8 @@ pub(crate) fn log(outcome: &Outcome, tokens: Tokens) {
         project = grant.map(|g| &*g.project_name),
         provider = grant.and_then(|g| g.upstream.as_deref()).map(|u| &*u.provider),
         model = outcome.model.as_deref(),
-        head_ms = millis(outcome.head_after),
-        total_ms = millis(outcome.started.elapsed()),
+        head_ms = outcome.head_after.map(millis),
+        total_ms = millis(total),
         bytes = outcome.bytes_out,
         input_tokens = tokens.input,
         output_tokens = tokens.output,
@@ -34,6 +36,6 @@ pub(crate) fn log(outcome: &Outcome, tokens: Tokens) {
     );
 }
 
-fn millis(duration: std::time::Duration) -> f64 {
+fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -1,7 +1,7 @@
 //! Admission: from a presented digest to a grant, and from a grant to a permit. Memory answers; the control side is asked only on a miss.
 
-use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use store::TokenDigest;
 use tokio::sync::{mpsc, oneshot};
@@ -10,28 +10,43 @@ use crate::block::{Block, Permit};
 use crate::data_thread::DataThread;
 use crate::grant::{Grant, Standing};
 use crate::refusal::Refusal;
-use crate::shared::{LeaseRequest, Leased, LoadRequest, Loaded};
+use crate::shared::{LeaseRequest, Leased, LoadRequest, Loaded, Shared};
 
 /// A request that loses the race for newly leased units asks again: each round admits somebody, so nobody is refused while there is room.
 /// After this many rounds something is wrong, and it is told to come back.
 const LEASE_ROUNDS: usize = 1_000;
+/// How long a request waits for one answer of the control side before it is told to come back.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The grant of a presented token, checked as far as the head allows: known, alive, its project active.
-pub(crate) async fn grant(thread: &Rc<DataThread>, digest: &TokenDigest) -> Result<Arc<Grant>, Refusal> {
+pub(crate) async fn grant(thread: &DataThread, digest: &TokenDigest) -> Result<Arc<Grant>, Refusal> {
     let shared = &thread.shared;
-    if shared.clock.is_stale(shared.clock.mono_ms()) {
+    let now = shared.clock.mono_ms();
+    if let Some(known) = shared.grants.get(digest) {
+        check(shared, &known, now)?;
+        return Ok(known);
+    }
+    if shared.clock.is_stale(now) {
         return Err(Refusal::DatabaseUnavailable);
     }
-    let grant = match shared.grants.get(digest) {
-        Some(known) => known,
-        None => load(thread, digest).await?,
-    };
-    check(thread, &grant)?;
+    let grant = load(thread, digest).await?;
+    check(shared, &grant, shared.clock.mono_ms())?;
     Ok(grant)
 }
 
-/// Whether a request may start on this grant at this moment.
-pub(crate) fn check(thread: &DataThread, grant: &Grant) -> Result<(), Refusal> {
+/// Asked in the same poll in which a request starts: whether it still may on this grant. False: a change has come, admit it anew.
+pub(crate) fn may_start(thread: &DataThread, grant: &Grant) -> Result<bool, Refusal> {
+    if grant.is_stale() {
+        return Ok(false);
+    }
+    check(&thread.shared, grant, thread.shared.clock.mono_ms())?;
+    Ok(true)
+}
+
+fn check(shared: &Shared, grant: &Grant, now: u64) -> Result<(), Refusal> {
+    if shared.clock.is_stale(now) {
+        return Err(Refusal::DatabaseUnavailable);
+    }
     match grant.standing {
         Standing::Live => {}
         Standing::Inactive => {
@@ -45,8 +60,7 @@ pub(crate) fn check(thread: &DataThread, grant: &Grant) -> Result<(), Refusal> {
             });
         }
     }
-    let clock = &thread.shared.clock;
-    if clock.db_time(clock.mono_ms()) >= grant.ends_at {
+    if shared.clock.db_time(now) >= grant.ends_at {
         return Err(Refusal::TokenExpired {
             token: grant.token_name.clone(),
         });
@@ -55,7 +69,7 @@ pub(crate) fn check(thread: &DataThread, grant: &Grant) -> Result<(), Refusal> {
 }
 
 /// One unit of the token's request limit; `None` for a token without one.
-pub(crate) async fn permit(thread: &Rc<DataThread>, grant: &Grant) -> Result<Option<Permit>, Refusal> {
+pub(crate) async fn permit(thread: &DataThread, grant: &Grant) -> Result<Option<Permit>, Refusal> {
     let Some(block) = &grant.requests else { return Ok(None) };
     for _ in 0..LEASE_ROUNDS {
         if let Some(permit) = block.take() {
@@ -72,6 +86,8 @@ pub(crate) async fn permit(thread: &Rc<DataThread>, grant: &Grant) -> Result<Opt
         }
         match lease(thread, block).await {
             Leased::Granted => {}
+            // Meanwhile a unit may have come back from a request that was never sent; or this was the ledger's last word.
+            Leased::Empty if block.available() > 0 || block.is_exhausted() => {}
             Leased::Empty => break,
             Leased::Gone => {
                 return Err(Refusal::TokenInactive {
@@ -81,18 +97,10 @@ pub(crate) async fn permit(thread: &Rc<DataThread>, grant: &Grant) -> Result<Opt
             Leased::Unavailable => return Err(Refusal::DatabaseUnavailable),
         }
     }
-    let standing = block.standing();
-    match block.take() {
-        Some(permit) => Ok(Some(permit)),
-        None if block.is_exhausted() => Err(Refusal::LimitReached {
-            token: grant.token_name.clone(),
-            standing,
-        }),
-        None => Err(Refusal::LimitBusy {
-            token: grant.token_name.clone(),
-            standing,
-        }),
-    }
+    Err(Refusal::LimitBusy {
+        token: grant.token_name.clone(),
+        standing: block.standing(),
+    })
 }
 
 async fn load(thread: &DataThread, digest: &TokenDigest) -> Result<Arc<Grant>, Refusal> {
@@ -102,10 +110,10 @@ async fn load(thread: &DataThread, digest: &TokenDigest) -> Result<Arc<Grant>, R
         .loads
         .try_send(LoadRequest { digest: *digest, reply })
         .map_err(|e| overwhelmed(&e))?;
-    match answer.await {
-        Ok(Loaded::Found(grant)) => Ok(grant),
-        Ok(Loaded::NotFound) => Err(Refusal::TokenNotFound),
-        Ok(Loaded::Unavailable) | Err(_) => Err(Refusal::DatabaseUnavailable),
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(Loaded::Found(grant))) => Ok(grant),
+        Ok(Ok(Loaded::NotFound)) => Err(Refusal::TokenNotFound),
+        Ok(Ok(Loaded::Unavailable) | Err(_)) | Err(_) => Err(Refusal::DatabaseUnavailable),
     }
 }
 
@@ -118,7 +126,10 @@ async fn lease(thread: &DataThread, block: &Arc<Block>) -> Leased {
     if thread.control.leases.try_send(request).is_err() {
         return Leased::Unavailable;
     }
-    answer.await.unwrap_or(Leased::Unavailable)
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(leased)) => leased,
+        Ok(Err(_)) | Err(_) => Leased::Unavailable,
+    }
 }
 
 /// Asks for more before the block is empty; nobody waits for it.

@@ -65,9 +65,7 @@ impl Block {
 
     /// Whether the caller should ask for a refill now: the block runs low and nobody has asked yet.
     pub(crate) fn claim_refill(&self) -> bool {
-        self.available.load(Ordering::Relaxed) <= self.low_water.load(Ordering::Relaxed)
-            && !self.exhausted.load(Ordering::Relaxed)
-            && !self.refilling.swap(true, Ordering::AcqRel)
+        self.is_low() && !self.exhausted.load(Ordering::Relaxed) && !self.refilling.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn refill_done(&self) {
@@ -84,9 +82,12 @@ impl Block {
         self.exhausted.store(false, Ordering::Release);
     }
 
-    /// Takes all that is left out of the block, to give it back to the ledger.
-    pub(crate) fn withdraw(&self) -> u64 {
-        self.available.swap(0, Ordering::AcqRel)
+    /// Takes up to `most` of what is left out of the block, to give it back to the ledger. Returns how much.
+    pub(crate) fn withdraw(&self, most: u64) -> u64 {
+        let took = self
+            .available
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| Some(n - n.min(most)));
+        took.map_or(0, |n| n.min(most))
     }
 
     /// Books what the ledger answered: `added` new units and the quota's figures.
@@ -108,9 +109,13 @@ impl Block {
         self.taken.load(Ordering::Relaxed)
     }
 
-    #[cfg(test)]
     pub(crate) fn available(&self) -> u64 {
         self.available.load(Ordering::Relaxed)
+    }
+
+    /// Whether so little is left that a refill is due.
+    pub(crate) fn is_low(&self) -> bool {
+        self.available() <= self.low_water.load(Ordering::Relaxed)
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -203,6 +208,12 @@ mod tests {
         permit.dispatch();
         drop(permit);
         assert_eq!((block.available(), block.spent()), (0, 1));
+    }
+
+    #[test]
+    fn no_more_is_withdrawn_than_is_there_or_was_asked_for() {
+        let block = block(5);
+        assert_eq!((block.withdraw(3), block.withdraw(3), block.withdraw(3)), (3, 2, 0));
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -13,11 +15,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::data_thread::DataThread;
 use crate::drain::Phase;
 use crate::forward;
+use crate::metrics::ThreadCounters;
 
 /// During a drain a connection must have been silent this long before it is closed: a request may be on its way.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
@@ -55,6 +58,22 @@ impl Drop for Running {
     }
 }
 
+/// Counts an open connection, however it ends.
+struct Open(Arc<ThreadCounters>);
+
+impl Open {
+    fn new(counters: &Arc<ThreadCounters>) -> Self {
+        counters.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Accepts until the drain closes the listener, then waits for the last connection.
 pub(crate) async fn accept(thread: &Rc<DataThread>, listener: TcpListener, phase: watch::Receiver<Phase>) {
     let mut moves = phase.clone();
@@ -63,6 +82,8 @@ pub(crate) async fn accept(thread: &Rc<DataThread>, listener: TcpListener, phase
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => spawn(&mut connections, thread, stream, peer, &phase),
+                // The peer has left already.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -70,24 +91,47 @@ pub(crate) async fn accept(thread: &Rc<DataThread>, listener: TcpListener, phase
             },
             // A sender that is gone means that the process is ending.
             () = reached(&mut moves, Phase::Closing) => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            Some(ended) = connections.join_next(), if !connections.is_empty() => note(ended),
         }
     }
     // Closing a listener resets what still waits in its queue: take it first.
-    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+    for (stream, peer) in queued(listener) {
         spawn(&mut connections, thread, stream, peer, &phase);
     }
-    drop(listener);
     let aborting = async {
         reached(&mut moves, Phase::Aborting).await;
-        thread.aborted.set(true);
-        thread.abort.notify_waiters();
-        // Streams have now been told; what cannot be told (no byte sent yet) is cut.
+        // Replies end by themselves now; what a client does not read is cut.
         tokio::time::sleep(DRAIN_IDLE).await;
     };
     tokio::select! {
-        () = async { while connections.join_next().await.is_some() {} } => {}
+        () = async { while let Some(ended) = connections.join_next().await { note(ended) } } => {}
         () = aborting => connections.abort_all(),
+    }
+}
+
+/// What the kernel has accepted and we have not. Asked of the system itself, because the runtime may not have noticed yet.
+fn queued(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let mut queued = Vec::new();
+    loop {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                queued.extend(stream.map(|stream| (stream, peer)));
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            // Empty.
+            Err(_) => return queued,
+        }
+    }
+}
+
+/// A panic takes one connection along and nothing else; it must not stay unseen.
+fn note(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a connection was given up after a fault of ours");
     }
 }
 
@@ -100,7 +144,7 @@ async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut 
         tracing::debug!(%error, %peer, "the connection closed before it was served");
         return;
     }
-    thread.counters.connections.fetch_add(1, Ordering::Relaxed);
+    let _open = Open::new(&thread.counters);
     let limits = &thread.shared.settings.limits;
     let connection = Rc::new(Connection {
         peer,
@@ -116,7 +160,6 @@ async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut 
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_deadline)
             .max_header_size(limits.max_head_bytes)
-            .max_headers(256)
             .half_close(false)
             // One write for head and a small body costs less than gathering them.
             .writev(false)
@@ -126,14 +169,16 @@ async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut 
         served = http.as_mut() => served,
         () = idle_in_drain(&connection, &mut phase) => {
             http.as_mut().graceful_shutdown();
-            http.await
+            tokio::select! {
+                served = http.as_mut() => served,
+                () = unfinished(&connection) => Ok(()),
+            }
         }
     };
     if let Err(error) = served {
         // A peer that leaves, times out or does not speak HTTP: its affair.
         tracing::debug!(%error, %peer, "a client connection ended");
     }
-    thread.counters.connections.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Completes when the process no longer accepts and this connection has nothing to do.
@@ -144,7 +189,47 @@ async fn idle_in_drain(connection: &Connection, phase: &mut watch::Receiver<Phas
     }
 }
 
+/// Completes when a connection that was told to close has begun a request and not finished its head for this long.
+async fn unfinished(connection: &Connection) {
+    loop {
+        tokio::time::sleep(DRAIN_IDLE).await;
+        if connection.running.get() == 0 {
+            return;
+        }
+    }
+}
+
 /// Completes when the process has reached `phase`, or its composition root is gone.
 async fn reached(phases: &mut watch::Receiver<Phase>, phase: Phase) {
     let _ = phases.wait_for(|p| *p >= phase).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_panics_is_counted_out_and_takes_nobody_along() {
+        let counters = Arc::new(ThreadCounters::new());
+        let local = tokio::task::LocalSet::new();
+        let open = local
+            .run_until(async {
+                let mut connections = JoinSet::new();
+                let (faulty, sound) = (Open::new(&counters), Open::new(&counters));
+                connections.spawn_local(async move {
+                    let _open = faulty;
+                    panic!("a fault");
+                });
+                connections.spawn_local(async move { drop(sound) });
+                let mut panics = 0;
+                while let Some(ended) = connections.join_next().await {
+                    panics += usize::from(ended.as_ref().is_err_and(JoinError::is_panic));
+                    note(ended);
+                }
+                assert_eq!(panics, 1);
+                counters.connections.load(Ordering::Relaxed)
+            })
+            .await;
+        assert_eq!(open, 0);
+    }
 }

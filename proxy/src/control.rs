@@ -1,6 +1,8 @@
 //! The control side: everything that talks to the database, on the control runtime, away from the data threads.
 
 mod follower;
+mod held;
+mod outage;
 mod settler;
 mod usage;
 

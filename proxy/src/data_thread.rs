@@ -5,10 +5,11 @@ use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
 use crate::connection;
@@ -25,10 +26,7 @@ pub(crate) struct DataThread {
     pub(crate) control: ControlHandle,
     pub(crate) counters: Arc<ThreadCounters>,
     pub(crate) usage: Arc<UsageSink>,
-    pub(crate) pool: Pool,
-    /// Fires when running replies must end.
-    pub(crate) abort: Arc<Notify>,
-    pub(crate) aborted: Cell<bool>,
+    pub(crate) pool: Rc<Pool>,
     pub(crate) operations: Operations,
     ids: RequestIds,
 }
@@ -36,6 +34,7 @@ pub(crate) struct DataThread {
 /// What a thread is started with.
 pub(crate) struct Seed {
     pub(crate) index: usize,
+    pub(crate) runtime: Runtime,
     pub(crate) shared: Arc<Shared>,
     pub(crate) control: ControlHandle,
     pub(crate) control_runtime: Handle,
@@ -62,13 +61,28 @@ impl DataThread {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         format!("{:016x}{:016x}", self.ids.prefix, z ^ (z >> 31))
     }
+
+    /// Whether running replies must end.
+    pub(crate) fn is_aborting(&self) -> bool {
+        self.shared.aborting.load(Ordering::Relaxed)
+    }
+
+    /// Completes once replies must end: see [`Shared::aborting`] for who wakes it.
+    pub(crate) fn aborting(&self) -> impl Future<Output = ()> {
+        std::future::poll_fn(|_| if self.is_aborting() { Poll::Ready(()) } else { Poll::Pending })
+    }
+}
+
+/// A runtime for a data thread. Made before the thread, so that a failure stops the start and not a quarter of the service.
+pub(crate) fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// The thread's whole life. Returns when the drain has ended.
 pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Seed {
         index,
+        runtime,
         shared,
         control,
         control_runtime,
@@ -82,9 +96,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         control,
         counters: Arc::clone(&share.counters),
         usage: Arc::clone(&share.usage),
-        pool: Pool::new(shared.settings.limits.upstream_idle),
-        abort: Arc::new(Notify::new()),
-        aborted: Cell::new(false),
+        pool: Rc::new(Pool::new(shared.settings.limits.upstream_idle)),
         operations: Operations::new(control_runtime),
         ids: RequestIds {
             prefix: id_seed,
@@ -93,13 +105,17 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         shared: Arc::clone(&shared),
     });
     let local = LocalSet::new();
-    local.block_on(&runtime, async move {
+    let ended = local.block_on(&runtime, async move {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let housekeeping = tokio::task::spawn_local(housekeeping(Rc::clone(&thread), fences));
         connection::accept(&thread, listener, phase).await;
         housekeeping.abort();
         Ok(())
-    })
+    });
+    drop(local);
+    // A look-up of a name that still runs must not hold up the end.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Answers the feed's fences and closes connections that providers will close soon.
@@ -108,8 +124,12 @@ async fn housekeeping(thread: Rc<DataThread>, mut fences: mpsc::UnboundedReceive
     loop {
         tokio::select! {
             fence = fences.recv() => match fence {
-                // Between its last check of a grant and its dispatch a request does not yield: whatever runs after this saw the change.
-                Some(fence) => drop(fence.send(())),
+                // Between its last check of a grant and its dispatch a request does not yield, so whatever is dispatched from now on saw the
+                // change. What was dispatched just before goes out first: its connection's task is ahead of us in the queue.
+                Some(fence) => {
+                    tokio::task::yield_now().await;
+                    let _ = fence.send(());
+                }
                 None => return,
             },
             _ = tick.tick() => {

@@ -114,11 +114,14 @@ impl GrantTable {
         let mut shard = self.shard(digest).write().unwrap_or_else(PoisonError::into_inner);
         if shard.len() >= self.per_shard && !shard.contains_key(&digest.0) {
             let victim = shard.keys().next().copied();
-            if let Some(victim) = victim {
-                shard.remove(&victim);
+            // Changes reach only what is in the table: whoever still holds what leaves it has to load it again.
+            if let Some(left) = victim.and_then(|victim| shard.remove(&victim)) {
+                left.stale.store(true, Ordering::Release);
             }
         }
-        shard.insert(digest.0, grant);
+        if let Some(replaced) = shard.insert(digest.0, grant) {
+            replaced.stale.store(true, Ordering::Release);
+        }
     }
 
     /// Drops what `subject` touches and marks it stale for whoever holds it already. Returns how many.
@@ -186,6 +189,22 @@ mod tests {
         }
         assert_eq!(table.invalidate(&Subject::Fleet), 100);
         assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn a_grant_that_leaves_the_table_is_stale_because_no_change_would_reach_it() {
+        let table = GrantTable::new(SHARDS);
+        let grants: Vec<_> = (0..2).map(|_| grant(TokenId::new(), ProjectId::new())).collect();
+        let digest = |n: u8| {
+            let mut digest = [n; 32];
+            digest[31] = 0; // one shard
+            TokenDigest(digest)
+        };
+        table.insert(&digest(1), Arc::clone(&grants[0]));
+        table.insert(&digest(2), Arc::clone(&grants[1]));
+        assert!(grants[0].is_stale() && !grants[1].is_stale());
+        table.insert(&digest(2), grant(TokenId::new(), ProjectId::new()));
+        assert!(grants[1].is_stale());
     }
 
     #[test]

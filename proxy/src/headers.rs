@@ -1,101 +1,71 @@
 //! Which headers travel on: hop-by-hop ones never (RFC 9110 §7.6.1), credentials and traces of the client never upstream.
 
-use http::header::{
-    ACCEPT_ENCODING, ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, ORIGIN,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, REFERER, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const X_UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 pub(crate) const X_SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
-const HOP_BY_HOP: [HeaderName; 8] = [
-    KEEP_ALIVE,
-    PROXY_CONNECTION,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
-/// Of the client, and no affair of the provider's.
-const CLIENT_ONLY: [HeaderName; 11] = [
-    X_API_KEY,
-    EXPECT,
-    COOKIE,
-    ORIGIN,
-    REFERER,
-    FORWARDED,
-    X_FORWARDED_FOR,
-    X_FORWARDED_HOST,
-    X_FORWARDED_PROTO,
-    X_REAL_IP,
-    X_REQUEST_ID,
-];
+/// Of the client, and no affair of the provider's. hyper frames the body anew by its exact size.
+fn is_the_clients(name: &str) -> bool {
+    matches!(
+        name,
+        "authorization" | "x-api-key" | "content-length" | "expect" | "cookie" | "origin" | "referer" | "x-request-id" | "x-real-ip"
+    ) || matches!(name, "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto")
+}
 
-/// Of the provider towards its own browsers: ours replace them.
-const PROVIDER_ONLY: [HeaderName; 7] = [
-    ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    ACCESS_CONTROL_ALLOW_HEADERS,
-    ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_EXPOSE_HEADERS,
-    ACCESS_CONTROL_MAX_AGE,
-    SET_COOKIE,
-];
+/// Of the provider towards its own browsers. CORS headers are ours; what is left of these would speak of our host in its name.
+fn is_the_providers(name: &str) -> bool {
+    name.starts_with("access-control-") || matches!(name, "set-cookie" | "alt-svc" | "strict-transport-security")
+}
 
 /// Turns the client's headers into the provider's, in place. `identity` asks for an answer that is not compressed, so that its usage can be read.
 pub(crate) fn to_upstream(headers: &mut HeaderMap, host: &HeaderValue, authorization: Option<&HeaderValue>, identity: bool) {
-    remove_hop_by_hop(headers);
-    for name in &CLIENT_ONLY {
-        headers.remove(name);
-    }
-    // hyper frames the body by its exact size.
-    headers.remove(CONTENT_LENGTH);
+    remove(headers, |name| is_hop_by_hop(name) || is_the_clients(name));
     headers.insert(HOST, host.clone());
-    match authorization {
-        Some(value) => drop(headers.insert(AUTHORIZATION, value.clone())),
-        None => drop(headers.remove(AUTHORIZATION)),
+    if let Some(value) = authorization {
+        headers.insert(AUTHORIZATION, value.clone());
     }
     if identity {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
 }
 
-/// Turns the provider's headers into the client's, in place.
-pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
-    remove_hop_by_hop(headers);
-    for name in &PROVIDER_ONLY {
-        headers.remove(name);
-    }
-    if let Some(theirs) = headers.insert(X_REQUEST_ID, request_id.clone()) {
+/// Turns the provider's headers into the client's, in place. The provider's request id makes room for ours.
+pub(crate) fn to_client(headers: &mut HeaderMap) {
+    remove(headers, |name| is_hop_by_hop(name) || is_the_providers(name));
+    if let Some(theirs) = headers.remove(X_REQUEST_ID) {
         headers.insert(X_UPSTREAM_REQUEST_ID, theirs);
     }
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// One walk over what is there costs less than a look-up of everything that might be.
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
+    let mut doomed: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
     // Headers that the sender names in Connection belong to this hop, too.
-    if let Some(connection) = headers.remove(CONNECTION)
-        && let Ok(named) = connection.to_str()
-    {
-        for name in named.split(',').map(str::trim) {
-            if !name.eq_ignore_ascii_case("close") && !name.eq_ignore_ascii_case("keep-alive") {
-                headers.remove(name);
-            }
-        }
+    for value in headers.get_all(CONNECTION) {
+        let names = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
+        let others = names.filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"));
+        doomed.extend(others.filter_map(|name| HeaderName::from_bytes(name).ok()));
     }
-    for name in &HOP_BY_HOP {
+    for name in doomed {
         headers.remove(name);
     }
 }
@@ -145,25 +115,39 @@ mod tests {
     }
 
     #[test]
-    fn headers_named_in_connection_do_not_travel() {
-        let mut sent = headers(&[("connection", "keep-alive, X-Hop"), ("x-hop", "1"), ("x-end", "2")]);
-        remove_hop_by_hop(&mut sent);
+    fn headers_named_in_any_connection_line_do_not_travel() {
+        let mut sent = headers(&[("connection", "keep-alive, X-Hop"), ("x-hop", "1"), ("x-other", "1"), ("x-end", "2")]);
+        sent.append("connection", HeaderValue::from_static("close,x-other, ,(?)"));
+        remove(&mut sent, is_hop_by_hop);
         assert_eq!(sent, headers(&[("x-end", "2")]));
     }
 
     #[test]
-    fn the_providers_request_id_is_kept_beside_ours() {
+    fn what_frames_this_hop_does_not_travel() {
+        let mut sent = headers(&[
+            ("content-length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("te", "trailers"),
+            ("expect", "100-continue"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "AA"),
+            ("connection", "upgrade, http2-settings"),
+        ]);
+        to_upstream(&mut sent, &HeaderValue::from_static("h"), None, false);
+        assert_eq!(sent, headers(&[("host", "h")]));
+    }
+
+    #[test]
+    fn the_providers_request_id_is_kept_and_what_speaks_of_its_host_is_not() {
         let mut got = headers(&[
             ("x-request-id", "req_theirs"),
             ("access-control-allow-origin", "*"),
+            ("strict-transport-security", "max-age=31536000"),
+            ("alt-svc", "h3=\":443\""),
             ("content-type", "text/event-stream"),
         ]);
-        to_client(&mut got, &HeaderValue::from_static("ours"));
-        let expected = headers(&[
-            ("x-request-id", "ours"),
-            ("content-type", "text/event-stream"),
-            ("x-upstream-request-id", "req_theirs"),
-        ]);
+        to_client(&mut got);
+        let expected = headers(&[("content-type", "text/event-stream"), ("x-upstream-request-id", "req_theirs")]);
         assert_eq!(got, expected);
     }
 }

@@ -1,9 +1,8 @@
-//! The head of a request: its endpoint and the presented token. Nothing here looks anything up.
+//! The head of a request: its endpoint, the presented token, the announced form of its body. Nothing here looks anything up.
 
-use http::header::{AUTHORIZATION, UPGRADE};
-use http::{HeaderMap, HeaderValue, request};
-use llm::Endpoint;
-use llm::endpoint;
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, request};
+use llm::{BodyKind, Endpoint, endpoint};
 use store::{TokenDigest, TokenValue};
 
 use crate::headers::{X_API_KEY, X_REQUEST_ID};
@@ -11,6 +10,9 @@ use crate::refusal::Refusal;
 
 /// A client's own request id is kept if it is at most this long and visible ASCII.
 const MAX_REQUEST_ID: usize = 128;
+const NOT_JSON: &str = "This endpoint takes JSON: send Content-Type: application/json.";
+const ENCODED: &str = "Compressed request bodies are not taken: send the body without Content-Encoding.";
+const NOT_MULTIPART: &str = "This endpoint takes a form: send Content-Type: multipart/form-data.";
 
 /// The first stage: what was asked for and who asks, as presented.
 pub(crate) struct Inbound {
@@ -18,19 +20,18 @@ pub(crate) struct Inbound {
     pub(crate) digest: TokenDigest,
 }
 
-/// Reads the head. Refusals come in the order in which they help: where, how, who.
+/// Reads the head. Refusals come in the order in which they help: where, how, who, in which form.
 pub(crate) fn accept(head: &request::Parts) -> Result<Inbound, Refusal> {
-    if head.headers.contains_key(UPGRADE) {
+    if asks_for_websocket(&head.headers) {
         return Err(Refusal::UpgradeNotSupported);
     }
-    let path = head.uri.path();
-    let endpoint = endpoint::find(path).ok_or(Refusal::EndpointNotFound)?;
+    let endpoint = endpoint::find(head.uri.path()).ok_or(Refusal::EndpointNotFound)?;
     if !endpoint.allows(&head.method) {
         return Err(Refusal::MethodNotAllowed {
             allow: endpoint.allow_header(),
         });
     }
-    let token = presented(&head.headers).ok_or(Refusal::MissingToken)?;
+    let token = presented(&head.headers)?;
     TokenValue::check(token).map_err(|_| Refusal::InvalidToken)?;
     Ok(Inbound {
         endpoint,
@@ -38,20 +39,57 @@ pub(crate) fn accept(head: &request::Parts) -> Result<Inbound, Refusal> {
     })
 }
 
-/// The presented token: `Authorization: Bearer …` wins over `x-api-key`. A header that is there but unreadable is an empty token,
-/// which is malformed.
-fn presented(headers: &HeaderMap) -> Option<&str> {
-    if let Some(value) = headers.get(AUTHORIZATION) {
-        let value = value.to_str().unwrap_or("");
-        let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-        if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() {
-            return Some(token.trim());
-        }
-        // `Basic …`, or a bare scheme: not a token. An x-api-key beside it may still be one.
+/// Other upgrades are offers that a server may pass over (RFC 9110 §7.8): Java's own client offers h2c with every cleartext request.
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    let mut offers = headers.get_all(UPGRADE).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
+    offers.any(|offer| offer.trim_ascii().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The presented token: `Authorization: Bearer …` wins over `x-api-key`. One that is there twice, or that is no text, is malformed: who
+/// stands before us may have looked at the other one.
+fn presented(headers: &HeaderMap) -> Result<&str, Refusal> {
+    if let Some(value) = only(headers, &AUTHORIZATION)?
+        && let Some(token) = bearer(value)
+    {
+        return readable(token);
     }
-    let value = headers.get(X_API_KEY)?;
-    let token = value.to_str().unwrap_or("\u{0}").trim();
-    (!token.is_empty()).then_some(token)
+    // `Basic …`, or a bare scheme: not a token. An x-api-key beside it may still be one.
+    match only(headers, &X_API_KEY)?.map(|value| value.as_bytes().trim_ascii()) {
+        None | Some(b"") => Err(Refusal::MissingToken),
+        Some(token) => readable(token),
+    }
+}
+
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h HeaderValue>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(Refusal::InvalidToken);
+    }
+    Ok(first)
+}
+
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, token) = value.as_bytes().split_at_checked(b"Bearer ".len())?;
+    let token = token.trim_ascii();
+    (scheme.eq_ignore_ascii_case(b"Bearer ") && !token.is_empty()).then_some(token)
+}
+
+fn readable(token: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(token).map_err(|_| Refusal::InvalidToken)
+}
+
+/// Whether the body has the form that the endpoint takes.
+pub(crate) fn check_media_type(kind: BodyKind, headers: &HeaderMap) -> Result<(), Refusal> {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let essence = content_type.split(';').next().unwrap_or("").trim();
+    match kind {
+        BodyKind::None => Ok(()),
+        BodyKind::Json if !essence.eq_ignore_ascii_case("application/json") => Err(Refusal::UnsupportedMediaType { what: NOT_JSON }),
+        BodyKind::Multipart if !essence.eq_ignore_ascii_case("multipart/form-data") => Err(Refusal::UnsupportedMediaType { what: NOT_MULTIPART }),
+        _ if headers.contains_key(CONTENT_ENCODING) => Err(Refusal::UnsupportedMediaType { what: ENCODED }),
+        BodyKind::Json | BodyKind::Multipart => Ok(()),
+    }
 }
 
 /// The client's request id, if it can be shown; otherwise a fresh one.
@@ -77,16 +115,36 @@ mod tests {
 
     #[test]
     fn authorization_wins_over_x_api_key() {
-        assert_eq!(presented(&head(&[("authorization", "Bearer a"), ("x-api-key", "b")])), Some("a"));
-        assert_eq!(presented(&head(&[("authorization", "bEaReR  a ")])), Some("a"));
-        assert_eq!(presented(&head(&[("x-api-key", "b")])), Some("b"));
+        assert_eq!(presented(&head(&[("authorization", "Bearer a"), ("x-api-key", "b")])), Ok("a"));
+        assert_eq!(presented(&head(&[("authorization", "bEaReR  a ")])), Ok("a"));
+        assert_eq!(presented(&head(&[("x-api-key", " b ")])), Ok("b"));
     }
 
     #[test]
     fn an_authorization_that_holds_no_bearer_token_is_no_token() {
-        assert_eq!(presented(&head(&[("authorization", "Basic abc")])), None);
-        assert_eq!(presented(&head(&[("authorization", "Bearer ")])), None);
-        assert_eq!(presented(&head(&[("authorization", "Basic abc"), ("x-api-key", "b")])), Some("b"));
+        let missing = Err(Refusal::MissingToken);
+        for value in ["Basic abc", "Bearer ", "Bearer", "Bearerabc", ""] {
+            assert_eq!(presented(&head(&[("authorization", value)])), missing, "{value:?}");
+        }
+        assert_eq!(presented(&head(&[("x-api-key", "")])), missing);
+        assert_eq!(presented(&head(&[("authorization", "Basic abc"), ("x-api-key", "b")])), Ok("b"));
+    }
+
+    #[test]
+    fn a_token_that_is_there_twice_or_is_no_text_is_malformed() {
+        let mut twice = head(&[("authorization", "Bearer a")]);
+        twice.append("authorization", HeaderValue::from_static("Bearer a"));
+        assert_eq!(presented(&twice), Err(Refusal::InvalidToken));
+        let mut unreadable = head(&[("x-api-key", "b")]);
+        unreadable.insert("authorization", HeaderValue::from_bytes(b"Bearer \xff").unwrap());
+        assert_eq!(presented(&unreadable), Err(Refusal::InvalidToken));
+    }
+
+    #[test]
+    fn only_a_websocket_among_the_offered_upgrades_is_refused() {
+        assert!(asks_for_websocket(&head(&[("upgrade", "h2c, WebSocket")])));
+        assert!(!asks_for_websocket(&head(&[("upgrade", "h2c")])));
+        assert!(!asks_for_websocket(&head(&[])));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod access;
 mod admit;
+mod answer;
 mod block;
 mod body;
 mod clock;
@@ -10,14 +11,17 @@ mod connection;
 mod control;
 mod cors;
 mod data_thread;
+mod dispatch;
 mod drain;
 mod forward;
 mod grant;
 mod headers;
+mod idle;
 mod inbound;
 mod listener;
 mod metrics;
 mod operations;
+mod outbound;
 mod outcome;
 mod refusal;
 mod reply;

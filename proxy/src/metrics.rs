@@ -82,14 +82,24 @@ impl ThreadCounters {
     }
 
     /// Books a finished request.
-    pub(crate) fn record(&self, status: StatusCode, refusal: Option<&'static str>, head: Duration, total: Duration, end: End, tokens: Tokens) {
+    pub(crate) fn record(
+        &self,
+        status: StatusCode,
+        refusal: Option<&'static str>,
+        head: Option<Duration>,
+        total: Duration,
+        end: End,
+        tokens: Tokens,
+    ) {
         if let Some(counter) = self.by_status.get(usize::from(status.as_u16().saturating_sub(100))) {
             bump(counter, 1);
         }
         if let Some(code) = refusal {
             *self.refusals.lock().unwrap_or_else(PoisonError::into_inner).entry(code).or_default() += 1;
         }
-        self.head_time.observe(head);
+        if let Some(head) = head {
+            self.head_time.observe(head);
+        }
         self.total_time.observe(total);
         bump(&self.input_tokens, tokens.input);
         bump(&self.cached_tokens, tokens.cached);

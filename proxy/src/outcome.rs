@@ -20,6 +20,8 @@ const DAY_MS: i64 = 86_400_000;
 const MAX_MODEL_NAME: usize = 128;
 const MAX_MODELS_PER_FLUSH: usize = 64;
 const OTHER_MODELS: &str = "(other)";
+/// What is recorded of a client that left before its answer began: nginx's number, which dashboards know.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// How a reply ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +48,8 @@ pub(crate) struct Outcome {
     pub(crate) status: StatusCode,
     /// The refusal's code, if the answer was ours.
     pub(crate) refusal: Option<&'static str>,
-    /// From the request to the head of its answer.
-    pub(crate) head_after: Duration,
+    /// From the request to the head of its answer, if there is one.
+    pub(crate) head_after: Option<Duration>,
     pub(crate) bytes_out: u64,
     pub(crate) end: End,
     metering: Option<Metering>,
@@ -55,9 +57,10 @@ pub(crate) struct Outcome {
 
 /// A request whose head went upstream: it counts, and its tokens are watched.
 struct Metering {
-    observer: Option<UsageObserver>,
     prompt_bytes: usize,
-    succeeded: bool,
+    /// Whether the provider's answer was a success, once there is one.
+    succeeded: Option<bool>,
+    observer: Option<UsageObserver>,
 }
 
 /// What the access line and the metrics say of tokens.
@@ -82,9 +85,9 @@ impl Outcome {
             endpoint: None,
             grant: None,
             model: None,
-            status: StatusCode::INTERNAL_SERVER_ERROR,
+            status: StatusCode::from_u16(CLIENT_CLOSED_REQUEST).unwrap_or(StatusCode::BAD_REQUEST),
             refusal: None,
-            head_after: Duration::ZERO,
+            head_after: None,
             bytes_out: 0,
             // Whoever drops the reply before its end is the connection: the client has left.
             end: End::ClientGone,
@@ -92,13 +95,37 @@ impl Outcome {
         }
     }
 
-    /// The head went upstream and was answered with `self.status`.
-    pub(crate) fn meter(&mut self, observer: Option<UsageObserver>, prompt_bytes: usize) {
+    /// Notes the model that was asked for: the client's word, so it is cut.
+    pub(crate) fn asks_for(&mut self, model: &str) {
+        self.model = Some(bounded(model).into());
+    }
+
+    /// The head goes upstream now: from here on the request counts, whatever becomes of it.
+    pub(crate) fn dispatched(&mut self, prompt_bytes: usize) {
         self.metering = Some(Metering {
-            observer,
             prompt_bytes,
-            succeeded: self.status.is_success(),
+            succeeded: None,
+            observer: None,
         });
+    }
+
+    /// It did not go after all: not a byte was written.
+    pub(crate) fn not_dispatched(&mut self) {
+        self.metering = None;
+    }
+
+    /// The provider has answered.
+    pub(crate) fn answered(&mut self, status: StatusCode, observer: Option<UsageObserver>) {
+        self.status = status;
+        if let Some(metering) = &mut self.metering {
+            metering.succeeded = Some(status.is_success());
+            metering.observer = observer;
+        }
+    }
+
+    /// The head of the answer is known and goes to the client.
+    pub(crate) fn head_is_ready(&mut self) {
+        self.head_after = Some(self.started.elapsed());
     }
 
     /// Looks at a piece of the answer.
@@ -123,21 +150,20 @@ impl Outcome {
     }
 
     fn tokens(&self) -> Tokens {
-        let Some(Metering {
-            observer: Some(observer),
-            prompt_bytes,
-            succeeded,
-        }) = &self.metering
-        else {
-            return Tokens::default();
-        };
-        let observed = observer.finish();
-        let estimate = || Tokens {
-            input: estimate_prompt_tokens(*prompt_bytes),
-            output: observed.delta_chunks,
+        let Some(metering) = &self.metering else { return Tokens::default() };
+        let estimate = |output| Tokens {
+            input: estimate_prompt_tokens(metering.prompt_bytes),
+            output,
             estimated: true,
             ..Tokens::default()
         };
+        let Some(observer) = &metering.observer else {
+            // Whoever leaves before the answer has had the provider read the prompt all the same.
+            let left = metering.succeeded.is_none() && matches!(self.end, End::ClientGone | End::Drained);
+            let metered = self.endpoint.is_some_and(|endpoint| endpoint.metered);
+            return if left && metered { estimate(0) } else { Tokens::default() };
+        };
+        let observed = observer.finish();
         match observed.usage {
             Some(usage) => Tokens {
                 input: usage.input,
@@ -146,7 +172,7 @@ impl Outcome {
                 reasoning: usage.reasoning,
                 estimated: false,
             },
-            None if *succeeded => estimate(),
+            None if metering.succeeded == Some(true) => estimate(observed.delta_chunks),
             None => Tokens::default(),
         }
     }
@@ -154,10 +180,17 @@ impl Outcome {
 
 impl Drop for Outcome {
     fn drop(&mut self) {
+        if self.head_after.is_none() && std::thread::panicking() {
+            self.status = StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        if self.end == End::ClientGone && self.thread.is_aborting() {
+            self.end = End::Drained;
+        }
         let tokens = self.tokens();
+        let total = self.started.elapsed();
         let counters = &self.thread.counters;
         counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-        counters.record(self.status, self.refusal, self.head_after, self.started.elapsed(), self.end, tokens);
+        counters.record(self.status, self.refusal, self.head_after, total, self.end, tokens);
         if self.metering.is_some()
             && let Some(grant) = &self.grant
         {
@@ -168,8 +201,12 @@ impl Drop for Outcome {
                 .usage
                 .add(day, grant.project, grant.token, self.model.as_deref().unwrap_or(""), provider, tokens);
         }
-        access::log(self, tokens);
+        access::log(self, tokens, total);
     }
+}
+
+fn bounded(model: &str) -> &str {
+    &model[..model.floor_char_boundary(MAX_MODEL_NAME)]
 }
 
 /// One thread's sums since the last collection.
@@ -178,7 +215,6 @@ pub(crate) struct UsageSink(Mutex<HashMap<TokenId, Vec<UsageDelta>>>);
 
 impl UsageSink {
     fn add(&self, day: i32, project: ProjectId, token: TokenId, model: &str, provider: &str, tokens: Tokens) {
-        let model = &model[..model.floor_char_boundary(MAX_MODEL_NAME)];
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = sums.entry(token).or_default();
         let find = |rows: &[UsageDelta], model: &str| rows.iter().position(|r| r.model == model && r.provider == provider && r.day == day);
@@ -249,11 +285,12 @@ mod tests {
     fn invented_model_names_are_cut_and_counted_together_beyond_a_bound() {
         let (sink, project, token) = (UsageSink::default(), ProjectId::new(), TokenId::new());
         for n in 0..1_000 {
-            sink.add(1, project, token, &format!("m{n}{}", "x".repeat(500)), "p", Tokens::default());
+            sink.add(1, project, token, &format!("m{n}"), "p", Tokens::default());
         }
         let rows = sink.collect();
         assert!(rows.len() <= MAX_MODELS_PER_FLUSH + 1);
         assert_eq!(rows.iter().map(|r| r.requests).sum::<u64>(), 1_000);
-        assert!(rows.iter().all(|r| r.model.len() <= MAX_MODEL_NAME));
+        assert_eq!(bounded(&"ü".repeat(500)).len(), MAX_MODEL_NAME);
+        assert_eq!(bounded("gpt-4o"), "gpt-4o");
     }
 }

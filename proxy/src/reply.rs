@@ -2,22 +2,20 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use crate::data_thread::DataThread;
+use crate::idle::IdleTimer;
 use crate::outcome::{End, Outcome};
 use crate::refusal::Refusal;
-use crate::upstream::{Origin, Sender};
+use crate::upstream::Link;
 
 /// An answer's body.
 pub(crate) enum ReplyBody {
@@ -44,73 +42,22 @@ impl From<Infallible> for BrokenOff {
 /// A provider's answer on its way to the client.
 pub(crate) struct UpstreamReply {
     body: Incoming,
-    connection: Option<(Arc<Origin>, Sender)>,
+    link: Option<Link>,
     thread: Rc<DataThread>,
     outcome: Outcome,
     /// A stream of events ends with an error event; anything else breaks off.
     events: bool,
-    watch: Watch,
+    idle: IdleTimer,
     ended: bool,
 }
 
 /// Echo's stream of chunks.
 pub(crate) struct EchoReply {
     chunks: VecDeque<Bytes>,
-    pause: Duration,
+    /// The pause before a chunk; none if the chunks may go at once.
+    pause: Option<IdleTimer>,
     thread: Rc<DataThread>,
     outcome: Outcome,
-    watch: Watch,
-}
-
-/// Wakes a silent reply: after `idle` without a piece, or when the drain ends it. Made at the first wait, because most replies never wait.
-struct Watch {
-    idle: Duration,
-    armed: Option<Pin<Box<Armed>>>,
-    /// A piece has come since the timer was set: it is set anew only when it fires.
-    touched: bool,
-}
-
-struct Armed {
-    sleep: Pin<Box<Sleep>>,
-    abort: Pin<Box<tokio::sync::futures::OwnedNotified>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Woken {
-    Idle,
-    Aborted,
-}
-
-impl Watch {
-    fn new(idle: Duration) -> Self {
-        Self {
-            idle,
-            armed: None,
-            touched: false,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, thread: &DataThread) -> Poll<Woken> {
-        if thread.aborted.get() {
-            return Poll::Ready(Woken::Aborted);
-        }
-        let armed = self.armed.get_or_insert_with(|| {
-            Box::pin(Armed {
-                sleep: Box::pin(tokio::time::sleep(self.idle)),
-                abort: Box::pin(Arc::clone(&thread.abort).notified_owned()),
-            })
-        });
-        if armed.abort.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Woken::Aborted);
-        }
-        while armed.sleep.as_mut().poll(cx).is_ready() {
-            if !std::mem::take(&mut self.touched) {
-                return Poll::Ready(Woken::Idle);
-            }
-            armed.sleep.as_mut().reset(Instant::now() + self.idle);
-        }
-        Poll::Pending
-    }
 }
 
 impl ReplyBody {
@@ -122,17 +69,15 @@ impl ReplyBody {
         }
     }
 
-    /// A provider's answer; `connection` goes back to the pool when it has been read to the end.
-    pub(crate) fn upstream(thread: &Rc<DataThread>, body: Incoming, connection: (Arc<Origin>, Sender), outcome: Outcome, events: bool) -> Self {
-        let watch = Watch::new(thread.shared.settings.limits.reply_idle);
-        let connection = Some(connection);
+    /// A provider's answer; `link` goes back to the pool when it has been read to the end.
+    pub(crate) fn upstream(thread: &Rc<DataThread>, body: Incoming, link: Link, outcome: Outcome, events: bool) -> Self {
         Self::Upstream(Box::new(UpstreamReply {
             body,
-            connection,
+            link: Some(link),
             thread: Rc::clone(thread),
             outcome,
             events,
-            watch,
+            idle: IdleTimer::new(thread.shared.settings.limits.reply_idle),
             ended: false,
         }))
     }
@@ -141,10 +86,9 @@ impl ReplyBody {
     pub(crate) fn echo(thread: &Rc<DataThread>, chunks: Vec<Bytes>, pause: Duration, outcome: Outcome) -> Self {
         Self::Echo(Box::new(EchoReply {
             chunks: chunks.into(),
-            pause,
+            pause: (!pause.is_zero()).then(|| IdleTimer::new(pause)),
             thread: Rc::clone(thread),
             outcome,
-            watch: Watch::new(pause),
         }))
     }
 }
@@ -156,10 +100,13 @@ impl UpstreamReply {
         }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                self.watch.touched = true;
-                if let Some(piece) = frame.data_ref() {
-                    self.outcome.observe(piece);
-                }
+                self.idle.touch();
+                let Some(piece) = frame.data_ref() else {
+                    // Trailers are the end. They belong to this hop.
+                    self.complete();
+                    return Poll::Ready(None);
+                };
+                self.outcome.observe(piece);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -170,18 +117,19 @@ impl UpstreamReply {
                 self.complete();
                 Poll::Ready(None)
             }
-            Poll::Pending => match ready!(self.watch.poll(cx, &self.thread)) {
-                Woken::Idle => self.fail(End::UpstreamBroke),
-                Woken::Aborted => self.fail(End::Drained),
-            },
+            Poll::Pending if self.thread.is_aborting() => self.fail(End::Drained),
+            Poll::Pending => {
+                ready!(self.idle.poll(cx));
+                self.fail(End::UpstreamBroke)
+            }
         }
     }
 
     fn complete(&mut self) {
         self.ended = true;
         self.outcome.end = End::Complete;
-        if let Some((origin, sender)) = self.connection.take() {
-            self.thread.pool.put(&origin, sender);
+        if let Some(link) = self.link.take() {
+            link.release(&self.thread.pool);
         }
     }
 
@@ -189,7 +137,7 @@ impl UpstreamReply {
         self.ended = true;
         self.outcome.end = end;
         // Without its end the answer's connection is of no more use.
-        self.connection = None;
+        self.link = None;
         if self.events {
             Poll::Ready(Some(Ok(Frame::data(final_event(&self.outcome, end)))))
         } else {
@@ -212,16 +160,13 @@ impl EchoReply {
         if self.chunks.is_empty() {
             return Poll::Ready(None);
         }
-        if !self.pause.is_zero() {
-            match ready!(self.watch.poll(cx, &self.thread)) {
-                // The pause before a chunk is over; the next one begins with the next poll.
-                Woken::Idle => self.watch.armed = None,
-                Woken::Aborted => {
-                    self.chunks.clear();
-                    self.outcome.end = End::Drained;
-                    return Poll::Ready(Some(Frame::data(final_event(&self.outcome, End::Drained))));
-                }
-            }
+        if self.thread.is_aborting() {
+            self.chunks.clear();
+            self.outcome.end = End::Drained;
+            return Poll::Ready(Some(Frame::data(final_event(&self.outcome, End::Drained))));
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.poll(cx));
         }
         let piece = self.chunks.pop_front();
         if let Some(piece) = &piece {
@@ -258,7 +203,9 @@ impl Body for ReplyBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         match &mut *self {
             Self::Ours { bytes, outcome } => {
-                if let Some(outcome) = outcome {
+                if let Some(outcome) = outcome
+                    && outcome.end == End::ClientGone
+                {
                     outcome.end = End::Complete;
                 }
                 Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b))))

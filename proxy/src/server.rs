@@ -24,6 +24,8 @@ use crate::upstream::{Egress, EgressError};
 
 /// Look-ups and leases that may wait for the control side; more are answered 503 at once.
 const QUEUE: usize = 4_096;
+/// For leases, usage and the replica's row to be written at the end.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Why a data plane cannot start. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +85,7 @@ impl Proxy {
             acked_version: AtomicU64::new(0),
             synced: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            aborting: AtomicBool::new(false),
             threads: (0..count)
                 .map(|_| ThreadShare {
                     counters: Arc::new(ThreadCounters::new()),
@@ -107,6 +110,7 @@ impl Proxy {
         for (index, (listener, fences)) in listeners.into_iter().zip(fence_inboxes).enumerate() {
             let seed = Seed {
                 index,
+                runtime: data_thread::runtime().map_err(StartError::Thread)?,
                 shared: Arc::clone(&shared),
                 control: handle.clone(),
                 control_runtime: Handle::current(),
@@ -165,15 +169,22 @@ impl Proxy {
             }
         });
         if tokio::time::timeout(settings.grace, &mut ended).await.is_err() {
+            self.shared.aborting.store(true, Ordering::Relaxed);
             self.phase.send_replace(Phase::Aborting);
             let _ = ended.await;
         }
 
+        // Together, because each of them may be waiting for a database that is away.
         self.control.usage_done.send_replace(true);
-        let _ = self.control.usage.await;
         self.control.stop_follower.send_replace(true);
-        let _ = self.control.follower.await;
-        let leases_returned = tokio::time::timeout(Duration::from_secs(10), self.control.settler).await;
+        let (usage, follower, leases_returned) = tokio::join!(
+            tokio::time::timeout(LAST_WORDS, self.control.usage),
+            tokio::time::timeout(LAST_WORDS, self.control.follower),
+            tokio::time::timeout(LAST_WORDS, self.control.settler),
+        );
+        if usage.is_err() || follower.is_err() {
+            tracing::warn!("the database did not take this process's last words in time");
+        }
         let cut = self.shared.threads.iter().map(|t| t.counters.drained.load(Ordering::Relaxed)).sum();
         DrainReport {
             cut,

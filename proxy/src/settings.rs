@@ -46,19 +46,19 @@ pub struct Limits {
     pub body_budget_bytes: usize,
     /// The largest request head; larger ones get 431.
     pub max_head_bytes: usize,
-    /// Grants kept in memory; beyond it the oldest of a shard make room.
+    /// Grants kept in memory; beyond it any other one makes room, since it can be loaded again.
     pub max_grants: usize,
     /// For a client to send a whole request head, and between two requests of one connection.
     pub head_deadline: Duration,
-    /// For a client between two pieces of its body.
+    /// For a client between two pieces of its body; of a form, which streams through, noticed after at most twice as long.
     pub body_idle: Duration,
-    /// For a client to send its whole body.
+    /// For a client to send its whole body, where it is read whole.
     pub body_deadline: Duration,
     /// For one TCP connect and TLS handshake with a provider.
     pub connect_deadline: Duration,
     /// From the request's head going upstream to the answer's head.
     pub first_byte_deadline: Duration,
-    /// Between two pieces of a provider's answer.
+    /// Between two pieces of a provider's answer; noticed after at most twice as long.
     pub reply_idle: Duration,
     /// An idle provider connection older than this is closed: shorter than what providers keep.
     pub upstream_idle: Duration,

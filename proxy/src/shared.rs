@@ -28,6 +28,9 @@ pub(crate) struct Shared {
     pub(crate) synced: AtomicBool,
     /// /ready says no; answers carry `Connection: close`.
     pub(crate) draining: AtomicBool,
+    /// The grace has ended: replies that still run end now. Whoever waits sees it within a few dozen milliseconds, because during a drain
+    /// every connection's task is woken that often.
+    pub(crate) aborting: AtomicBool,
     pub(crate) threads: Vec<ThreadShare>,
 }
 
@@ -60,7 +63,7 @@ pub(crate) struct LeaseRequest {
 /// What the settler did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Leased {
-    /// New units are in the block: try to take one.
+    /// There are units in the block: try to take one.
     Granted,
     /// The ledger answered that nothing is free at this moment.
     Empty,

@@ -14,9 +14,9 @@ use http::uri::{Scheme, Uri};
 use secrecy::{ExposeSecret, SecretString};
 use store::{ProviderApi, ProviderAuth, ProviderRecord};
 
-pub(crate) use body::{StreamedBodyError, UpstreamBody};
+pub(crate) use body::{Streamed, StreamedBodyError, UpstreamBody};
 pub(crate) use egress::{Egress, EgressError};
-pub(crate) use exchange::{Answered, ExchangeError, exchange};
+pub(crate) use exchange::{Answered, Link, SendError};
 pub(crate) use pool::{Pool, Sender};
 
 /// A project's provider, ready to be used.

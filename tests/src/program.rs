@@ -10,13 +10,14 @@ use std::sync::OnceLock;
 /// If it does not build.
 #[must_use]
 pub fn path() -> PathBuf {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(find).clone()
+    // A failure is remembered too: the other tests of the process need not compile it again.
+    static PATH: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    PATH.get_or_init(find).clone().unwrap_or_else(|why| panic!("{why}"))
 }
 
-fn find() -> PathBuf {
+fn find() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("LLM_PROXY_BIN") {
-        return PathBuf::from(path);
+        return Ok(PathBuf::from(path));
     }
     // target/<profile>/deps/integration-… or target/<profile>/bench
     let test = std::env::current_exe().expect("the path of the test");
@@ -42,12 +43,12 @@ fn find() -> PathBuf {
     if profile.ends_with("release") {
         cargo.arg("--release");
     }
-    let status = cargo.status().expect("cargo runs");
-    assert!(
-        status.success(),
-        "`cargo build -p llm-proxy` failed; set LLM_PROXY_BIN to test another binary"
-    );
-    profile.join("llm-proxy")
+    match cargo.status() {
+        Ok(status) if status.success() => Ok(profile.join("llm-proxy")),
+        failed => Err(format!(
+            "`cargo build -p llm-proxy` failed ({failed:?}); set LLM_PROXY_BIN to test another binary"
+        )),
+    }
 }
 
 /// A command of the binary, without the environment variables that would change its behaviour.

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::outage::Outage;
 use super::settler::Blocks;
 use crate::grant::{Grant, Standing};
 use crate::shared::{LoadRequest, Loaded, Recall, Shared};
@@ -23,6 +24,8 @@ const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 const REMEMBERED: usize = 4_096;
 /// Look-ups under way at once; more wait their turn.
 const LOADS_AT_ONCE: usize = 8;
+/// Digests that wait here at most; beyond that requests wait in the bounded queue, and once it is full they are refused.
+const LOADS_KEPT: usize = 1_024;
 
 /// What the follower listens to.
 pub(crate) struct FollowerInbox {
@@ -44,10 +47,14 @@ pub(crate) struct Follower {
     forgotten_up_to: FeedVersion,
     loading: HashMap<TokenDigest, Vec<oneshot::Sender<Loaded>>>,
     queued: VecDeque<TokenDigest>,
+    /// Rises when the database was restored from an older copy: look-ups begun before are worth nothing.
+    era: u64,
     heartbeat: Option<(FeedVersion, Instant)>,
+    outage: Outage,
 }
 
-type LoadResult = (TokenDigest, Result<Option<GrantRecord>, StoreError>);
+/// A look-up's end, and the era in which it began.
+type LoadResult = (u64, TokenDigest, Result<Option<GrantRecord>, StoreError>);
 
 impl Follower {
     pub(crate) fn new(
@@ -69,7 +76,9 @@ impl Follower {
             forgotten_up_to: FeedVersion::default(),
             loading: HashMap::new(),
             queued: VecDeque::new(),
+            era: 0,
             heartbeat: None,
+            outage: Outage::new("the database cannot be read: known tokens are served until the stale window ends"),
         }
     }
 
@@ -98,12 +107,12 @@ impl Follower {
                 Ok(()) = wakeups.changed() => self.follow().await,
                 _ = poll.tick() => self.follow().await,
                 Some(loaded) = running.join_next(), if !running.is_empty() => {
-                    if let Ok((digest, result)) = loaded {
-                        self.loaded(digest, result);
+                    if let Ok((era, digest, result)) = loaded {
+                        self.loaded(era, digest, result);
                     }
                     self.start_queued(&mut running);
                 }
-                request = inbox.loads.recv() => match request {
+                request = inbox.loads.recv(), if self.loading.len() < LOADS_KEPT => match request {
                     Some(LoadRequest { digest, reply }) => {
                         let waiting = self.loading.entry(digest).or_default();
                         waiting.push(reply);
@@ -125,21 +134,19 @@ impl Follower {
         while running.len() < LOADS_AT_ONCE
             && let Some(digest) = self.queued.pop_front()
         {
-            let fleet = self.fleet.clone();
+            let (fleet, era) = (self.fleet.clone(), self.era);
             running.spawn(async move {
                 let result = fleet.load_grant(&digest).await;
-                (digest, result)
+                (era, digest, result)
             });
         }
     }
 
     /// Puts a loaded grant in, unless a change to it was applied since its row was read.
-    fn loaded(&mut self, digest: TokenDigest, result: Result<Option<GrantRecord>, StoreError>) {
+    fn loaded(&mut self, era: u64, digest: TokenDigest, result: Result<Option<GrantRecord>, StoreError>) {
         let loaded = match result {
-            Ok(Some(record)) if self.is_outdated(&record) => {
-                self.queued.push_back(digest);
-                return;
-            }
+            Ok(_) if era != self.era => return self.queued.push_back(digest),
+            Ok(Some(record)) if self.is_outdated(&record) => return self.queued.push_back(digest),
             Ok(Some(record)) => {
                 let grant = Arc::new(self.grant(record));
                 self.shared.grants.insert(&digest, Arc::clone(&grant));
@@ -190,41 +197,33 @@ impl Follower {
         let sent = self.shared.clock.mono_ms();
         let head = match self.fleet.feed_head().await {
             Ok(head) => head,
-            Err(error) => {
-                tracing::warn!(%error, stale_after_ms = self.shared.clock.stale_after_ms(), "the change feed cannot be read");
-                return;
-            }
+            Err(error) => return self.outage.began(&error),
         };
         if head.version != self.applied {
             match self.fleet.changes_after(self.applied).await {
                 Ok(Some(changes)) => self.apply(changes, head.version).await,
-                // A gap, or a database restored from a backup: nothing derived from it can be trusted.
+                // A gap, or a database restored from an older copy: nothing derived from it can be trusted.
                 Ok(None) => {
-                    self.apply(
-                        vec![Change {
-                            version: head.version,
-                            subject: Subject::Fleet,
-                        }],
-                        head.version,
-                    )
-                    .await
+                    let everything = Change {
+                        version: head.version,
+                        subject: Subject::Fleet,
+                    };
+                    self.apply(vec![everything], head.version).await;
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "changes cannot be read");
-                    return;
-                }
+                Err(error) => return self.outage.began(&error),
             }
         }
+        self.outage.ended();
         self.shared.clock.contact(sent, head.now);
         self.acknowledge().await;
     }
 
-    async fn apply(&mut self, mut changes: Vec<Change>, head: FeedVersion) {
+    async fn apply(&mut self, changes: Vec<Change>, head: FeedVersion) {
         if head < self.applied {
-            changes = vec![Change {
-                version: head,
-                subject: Subject::Fleet,
-            }];
+            // Restored: its versions begin again from here, and those that we remember mean other changes.
+            self.era += 1;
+            self.remembered.clear();
+            self.forgotten_up_to = head;
         }
         let mut last = head;
         for change in changes {

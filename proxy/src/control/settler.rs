@@ -1,6 +1,6 @@
 //! Keeps the blocks filled and the ledger told: leases on demand, settles what was spent, gives back what lies idle.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,22 +8,14 @@ use store::{Fleet, HolderId, LeaseReport, QuotaId, QuotaRecord, StoreError, Toke
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use crate::block::{Block, Standing};
+use super::held::Held;
+use super::outage::Outage;
+use crate::block::Block;
 use crate::shared::{LeaseRequest, Leased, Recall};
 
 /// What was spent is told at least this often (contracts.md §3 asks for 1 s).
 const SETTLE_EVERY: Duration = Duration::from_millis(250);
-/// A block that nobody takes from goes back after this.
-const IDLE_AFTER: Duration = Duration::from_secs(1);
-/// A live lease is renewed this often; it lasts 30 s.
-const RENEW_AFTER: Duration = Duration::from_secs(10);
-/// A block begins with at most this many units and grows while it is used up faster than [`FAST`]: a round trip then pays for more requests.
-/// The ledger caps it by what is free, so blocks still shrink to 1 near the end.
-const FIRST_BLOCK: u64 = 256;
-const LARGEST_BLOCK: u64 = 16_384;
-const FAST: Duration = Duration::from_millis(500);
-const SLOW: Duration = Duration::from_secs(2);
-/// Requests that are settled in one transaction at most.
+/// Quotas that are settled in one transaction at most.
 const BATCH: usize = 512;
 
 /// The blocks of this process by quota. A block lives as long as the process, because its cumulative figures are the ledger's memory of this holder.
@@ -53,25 +45,7 @@ pub(crate) struct Settler {
     fleet: Fleet,
     holder: HolderId,
     held: HashMap<QuotaId, Held>,
-}
-
-/// What the ledger knows of one block.
-struct Held {
-    block: Arc<Block>,
-    /// Cumulative units that this process claims: spent, taken and available ones.
-    amount: u64,
-    reported_spent: u64,
-    reported_at: Instant,
-    /// For noticing idleness.
-    seen_taken: u64,
-    taken_at: Instant,
-    /// The last settle failed: what the ledger believes may differ.
-    unsettled: bool,
-    /// Another holder waits: what is not taken goes back at the next settle.
-    wanted: bool,
-    /// The size of block to ask for, and when the last one was granted.
-    appetite: u64,
-    granted_at: Option<Instant>,
+    outage: Outage,
 }
 
 impl Settler {
@@ -80,6 +54,7 @@ impl Settler {
             fleet,
             holder,
             held: HashMap::new(),
+            outage: Outage::new("the ledger cannot be reached: blocks in hand are spent, then requests are refused with 503"),
         }
     }
 
@@ -94,11 +69,12 @@ impl Settler {
                     Some(recall) => self.recall(recall).await,
                     None => break,
                 },
+                // Before the leases: those may come without a pause, and what is never settled expires.
+                _ = tick.tick() => self.settle_due(&mut inbox.leases).await,
                 request = inbox.leases.recv() => match request {
                     Some(first) => self.lease(first, &mut inbox.leases).await,
                     None => break,
                 },
-                _ = tick.tick() => self.settle_due().await,
             }
         }
         self.finish().await
@@ -106,59 +82,75 @@ impl Settler {
 
     /// Answers all waiting requests with one transaction.
     async fn lease(&mut self, first: LeaseRequest, queue: &mut mpsc::Receiver<LeaseRequest>) {
+        let now = Instant::now();
         let mut waiting: HashMap<QuotaId, Vec<oneshot::Sender<Leased>>> = HashMap::new();
         let mut next = Some(first);
         while let Some(LeaseRequest { block, reply }) = next {
-            self.hold(&block);
-            waiting.entry(block.quota).or_default().extend(reply);
+            let quota = block.quota;
+            self.held.entry(quota).or_insert_with(|| Held::new(block, now));
+            waiting.entry(quota).or_default().extend(reply);
             next = if waiting.len() < BATCH { queue.try_recv().ok() } else { None };
         }
-        // Whoever waits for a block that another's request has filled meanwhile needs no more.
-        let reports: Vec<_> = waiting
+        // A block that an earlier request has filled meanwhile needs no more.
+        let (low, filled): (Vec<_>, Vec<_>) = waiting
             .keys()
-            .filter_map(|quota| self.held.get(quota).map(|held| held.report(held.appetite)))
-            .collect();
-        let answered = self.settle(&reports).await;
+            .filter_map(|quota| self.held.get(quota))
+            .partition(|held| held.block.is_low());
+        let mut leased: HashMap<QuotaId, Leased> = filled.iter().map(|held| (held.block.quota, Leased::Granted)).collect();
+        let reports: Vec<_> = low.into_iter().map(Held::request).collect();
+        let filled = self.settle(&reports).await;
+        for report in &reports {
+            let quota = report.quota;
+            leased.insert(
+                quota,
+                match &filled {
+                    Err(_) => Leased::Unavailable,
+                    Ok(filled) if filled.contains(&quota) => Leased::Granted,
+                    Ok(_) if self.held.contains_key(&quota) => Leased::Empty,
+                    Ok(_) => Leased::Gone,
+                },
+            );
+        }
         for (quota, replies) in waiting {
-            let leased = match &answered {
-                Ok(added) => added
-                    .get(&quota)
-                    .map_or(Leased::Gone, |added| if *added > 0 { Leased::Granted } else { Leased::Empty }),
-                Err(_) => Leased::Unavailable,
-            };
             if let Some(held) = self.held.get(&quota) {
                 held.block.refill_done();
             }
             for reply in replies {
                 // A waiter that has left meanwhile leaves the units to the next.
-                let _ = reply.send(leased);
+                let _ = reply.send(leased.get(&quota).copied().unwrap_or(Leased::Unavailable));
             }
         }
     }
 
-    /// Reports what was spent, renews what would expire, gives back what lies idle.
-    async fn settle_due(&mut self) {
+    /// Reports what was spent, renews what would expire, gives back what lies idle. Leases are served between two batches.
+    async fn settle_due(&mut self, leases: &mut mpsc::Receiver<LeaseRequest>) {
         let now = Instant::now();
-        let mut reports = Vec::new();
-        for held in self.held.values_mut() {
-            if held.withdraw_if_unused(now) || held.is_due(now) {
-                reports.push(held.report(0));
-            }
-            if reports.len() == BATCH {
-                break;
+        let due: Vec<_> = self
+            .held
+            .values_mut()
+            .filter_map(|held| (held.give_back_unused(now) || held.is_due(now)).then_some(held.block.quota))
+            .collect();
+        for batch in due.chunks(BATCH) {
+            let reports: Vec<_> = batch.iter().filter_map(|quota| self.held.get(quota)).map(Held::settlement).collect();
+            // A failure is told to the next request that needs the ledger; what was spent stays counted here.
+            let _ = self.settle(&reports).await;
+            if let Ok(waiting) = leases.try_recv() {
+                self.lease(waiting, leases).await;
             }
         }
-        // A failure is told by the next request that needs the ledger; what was spent stays counted here.
-        let _ = self.settle(&reports).await;
     }
 
     /// Gives back what the blocks of a changed token hold, so that a lowered limit holds once it is acknowledged.
     async fn recall(&mut self, recall: Recall) {
-        let mut reports = Vec::new();
-        for held in self.held.values_mut().filter(|h| recall.token.is_none_or(|t| h.block.token == t)) {
-            held.amount -= held.block.withdraw();
-            reports.push(held.report(0));
-        }
+        let reports: Vec<_> = self
+            .held
+            .values_mut()
+            .filter(|held| recall.token.is_none_or(|token| held.block.token == token))
+            .map(|held| {
+                held.give_back(u64::MAX);
+                held.settlement()
+            })
+            .collect();
         for batch in reports.chunks(BATCH) {
             let _ = self.settle(batch).await;
         }
@@ -170,8 +162,8 @@ impl Settler {
             .held
             .values_mut()
             .map(|held| {
-                held.amount -= held.block.withdraw();
-                held.report(0)
+                held.give_back(u64::MAX);
+                held.settlement()
             })
             .collect();
         for batch in reports.chunks(BATCH) {
@@ -182,106 +174,42 @@ impl Settler {
         true
     }
 
-    fn hold(&mut self, block: &Arc<Block>) {
-        let now = Instant::now();
-        self.held.entry(block.quota).or_insert_with(|| Held {
-            block: Arc::clone(block),
-            amount: 0,
-            reported_spent: 0,
-            reported_at: now,
-            seen_taken: 0,
-            taken_at: now,
-            unsettled: false,
-            wanted: false,
-            appetite: FIRST_BLOCK,
-            granted_at: None,
-        });
-    }
-
-    /// One transaction; books the answers. Returns the new units of each quota that exists.
-    async fn settle(&mut self, reports: &[LeaseReport]) -> Result<HashMap<QuotaId, u64>, StoreError> {
+    /// One transaction; books the answers. Returns the quotas that got units. What no longer exists is held no more.
+    async fn settle(&mut self, reports: &[LeaseReport]) -> Result<HashSet<QuotaId>, StoreError> {
         if reports.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(HashSet::new());
         }
         let answers = match self.fleet.settle(self.holder, reports).await {
             Ok(answers) => answers,
             Err(error) => {
-                tracing::warn!(%error, quotas = reports.len(), "the ledger cannot be reached");
+                self.outage.began(&error);
                 for report in reports {
                     if let Some(held) = self.held.get_mut(&report.quota) {
-                        held.unsettled = true;
+                        held.unanswered();
                     }
                 }
                 return Err(error);
             }
         };
+        self.outage.ended();
         let now = Instant::now();
-        let mut granted = HashMap::with_capacity(answers.len());
-        for answer in &answers {
-            let (Some(held), Some(report)) = (self.held.get_mut(&answer.quota), reports.iter().find(|r| r.quota == answer.quota)) else {
-                continue;
-            };
-            let added = answer.amount.saturating_sub(report.amount);
-            held.amount += added;
-            granted.insert(answer.quota, added);
-            held.reported_spent = report.spent;
-            held.reported_at = now;
-            held.unsettled = false;
-            held.wanted = answer.wanted;
-            if added > 0 {
-                held.taken_at = now;
-                held.adapt(now);
+        let answers: HashMap<_, _> = answers.iter().map(|answer| (answer.quota, answer)).collect();
+        let mut filled = HashSet::new();
+        for report in reports {
+            match (answers.get(&report.quota), self.held.get_mut(&report.quota)) {
+                (Some(answer), Some(held)) => {
+                    if held.answered(report, answer, now) > 0 {
+                        filled.insert(report.quota);
+                    }
+                }
+                (None, Some(held)) => {
+                    held.give_back(u64::MAX);
+                    held.block.refill_done();
+                    self.held.remove(&report.quota);
+                }
+                (_, None) => {}
             }
-            held.block.book(
-                added,
-                Standing {
-                    max_units: answer.max_units,
-                    used: answer.used,
-                },
-                answer.exhausted,
-            );
         }
-        Ok(granted)
-    }
-}
-
-impl Held {
-    fn report(&self, want: u64) -> LeaseReport {
-        // What was spent is read after the amount was fixed, and never exceeds it: a unit is leased before it is taken.
-        LeaseReport {
-            quota: self.block.quota,
-            spent: self.block.spent(),
-            amount: self.amount,
-            want,
-        }
-    }
-
-    /// Grows the next block if this one was asked for soon after the last, shrinks it if late.
-    fn adapt(&mut self, now: Instant) {
-        match self.granted_at.map(|at| now.duration_since(at)) {
-            Some(since) if since < FAST => self.appetite = (self.appetite * 2).min(LARGEST_BLOCK),
-            Some(since) if since > SLOW => self.appetite = (self.appetite / 2).max(FIRST_BLOCK),
-            Some(_) | None => {}
-        }
-        self.granted_at = Some(now);
-    }
-
-    fn withdraw_if_unused(&mut self, now: Instant) -> bool {
-        let taken = self.block.taken();
-        if taken != self.seen_taken {
-            self.seen_taken = taken;
-            self.taken_at = now;
-        }
-        if !self.wanted && now.duration_since(self.taken_at) < IDLE_AFTER {
-            return false;
-        }
-        let rest = self.block.withdraw();
-        self.amount -= rest;
-        rest > 0
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        let spent = self.block.spent();
-        self.unsettled || spent > self.reported_spent || (self.amount > spent && now.duration_since(self.reported_at) >= RENEW_AFTER)
+        Ok(filled)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use hyper::client::conn::http1;
@@ -16,12 +17,12 @@ use super::{Egress, Origin, Route, Sender};
 /// The largest answer head of a proxy to CONNECT, in bytes.
 const MAX_CONNECT_HEAD: usize = 8 << 10;
 
-/// Connects; the connection is driven by a task of this thread.
-pub(crate) async fn connect(origin: &Origin, egress: &Egress) -> io::Result<Sender> {
+/// Connects; the connection is driven by a task of this thread. The caller ends it after `patience`, which the addresses of a name share.
+pub(crate) async fn connect(origin: &Origin, egress: &Egress, patience: Duration) -> io::Result<Sender> {
     let stream = match &origin.route {
-        Route::Direct => tcp(&origin.host, origin.port).await?,
+        Route::Direct => tcp(&origin.host, origin.port, patience).await?,
         Route::Proxy { host, port, authorization } => {
-            let mut stream = tcp(host, *port).await?;
+            let mut stream = tcp(host, *port, patience).await?;
             if origin.tls {
                 tunnel(&mut stream, origin, authorization.as_ref()).await?;
             }
@@ -36,16 +37,21 @@ pub(crate) async fn connect(origin: &Origin, egress: &Egress) -> io::Result<Send
     handshake(tls).await
 }
 
-async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+async fn tcp(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
     // An IPv6 literal stands in brackets in a URL, not in a look-up.
+    let addresses: Vec<_> = tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await?.collect();
+    // An address that leads nowhere (IPv6 without a route) must leave time for the next one.
+    let share = patience / u32::try_from(addresses.len() + 1).unwrap_or(u32::MAX);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host((host.trim_matches(['[', ']']), port)).await? {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
+    for (n, address) in addresses.iter().enumerate() {
+        let patience = if n + 1 == addresses.len() { patience } else { share };
+        match tokio::time::timeout(patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
                 return Ok(stream);
             }
-            Err(error) => last = error,
+            Ok(Err(error)) => last = error,
+            Err(_elapsed) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{address} does not answer")),
         }
     }
     Err(last)
@@ -85,15 +91,14 @@ async fn handshake<S>(stream: S) -> io::Result<Sender>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(256)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    tokio::task::spawn_local(async move {
+    let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let driven = tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "a provider connection ended");
         }
     });
-    Ok(sender)
+    Ok(Sender {
+        requests,
+        driver: driven.abort_handle(),
+    })
 }

@@ -65,6 +65,10 @@ impl Egress {
             authority,
             route: self.route(uri),
         });
+        if tls {
+            // Reading the system's authorities takes a while: now, on the control side, and not in a data thread at the first connection.
+            self.tls();
+        }
         origins.insert(name, Arc::clone(&origin));
         Some(origin)
     }

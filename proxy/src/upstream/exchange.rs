@@ -1,97 +1,101 @@
-//! One request and the head of its answer. A retry happens only while not a byte of the request has been written.
+//! One request and the head of its answer over one connection. Whether a byte of the request may have left is told exactly; what that means for
+//! limits and retries is not decided here.
 
+use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use super::connect::connect;
 use super::{Egress, Origin, Pool, Sender, UpstreamBody};
-use crate::block::Permit;
-use crate::settings::Limits;
+
+/// A connection that can take a request at once.
+pub(crate) struct Link {
+    origin: Arc<Origin>,
+    sender: Sender,
+    /// It has been idle, so the provider may have closed it without our knowing yet.
+    pub(crate) pooled: bool,
+}
 
 /// A provider's answer with the connection it came over.
 pub(crate) struct Answered {
     pub(crate) response: Response<Incoming>,
-    pub(crate) sender: Sender,
+    pub(crate) link: Link,
 }
 
-/// Why there is no answer; what it means for the permit is settled already.
+/// Why there is no answer.
 #[derive(Debug)]
-pub(crate) enum ExchangeError {
-    /// No connection: nothing was sent.
-    Unreachable(String),
+pub(crate) enum SendError {
+    /// The connection closed before it took the request: not a byte was written.
+    Untouched(Box<Request<UpstreamBody>>, hyper::Error),
     /// The head did not come in time.
     TimedOut,
     /// The connection broke, or the answer is not HTTP.
     Broken(hyper::Error),
-    /// The grant went stale before the request was dispatched: admit it again.
-    Stale(Box<Request<UpstreamBody>>),
+    /// The provider switched to another protocol, which nobody asked for.
+    Switched,
+    /// The drain ended while the head was awaited.
+    Aborted,
 }
 
-/// Connections that a stale pool may hand out before a fresh one is made.
-const MAX_POOLED_TRIES: usize = 3;
+impl Link {
+    /// An idle connection; `None` if there is none.
+    pub(crate) fn idle(pool: &Pool, origin: &Arc<Origin>) -> Option<Self> {
+        pool.take(origin).map(|sender| Self {
+            origin: Arc::clone(origin),
+            sender,
+            pooled: true,
+        })
+    }
 
-/// Sends `request`. `still_granted` is asked in the same poll in which the request is dispatched, so that a revocation acknowledged
-/// before is never followed by a request on the old grant.
-pub(crate) async fn exchange(
-    pool: &Pool,
-    egress: &Egress,
-    limits: &Limits,
-    origin: &Arc<Origin>,
-    mut request: Request<UpstreamBody>,
-    permit: &mut Option<Permit>,
-    still_granted: impl Fn() -> bool,
-) -> Result<Answered, ExchangeError> {
-    let mut tries = 0;
-    loop {
-        let (mut sender, pooled) = match pool.take(origin).filter(|_| tries < MAX_POOLED_TRIES) {
-            Some(sender) => (sender, true),
-            None => (dial(origin, egress, limits.connect_deadline).await?, false),
+    /// A new connection.
+    ///
+    /// # Errors
+    /// Why there is none, for the log.
+    pub(crate) async fn dial(origin: &Arc<Origin>, egress: &Egress, deadline: Duration) -> Result<Self, String> {
+        let connected = async {
+            let mut sender = connect(origin, egress, deadline).await.map_err(|error| error.to_string())?;
+            sender.requests.ready().await.map_err(|_| "the connection closed at once".to_owned())?;
+            Ok(sender)
         };
-        tries += 1;
-        if !sender.is_ready() && sender.ready().await.is_err() {
-            if pooled {
-                continue;
-            }
-            return Err(ExchangeError::Unreachable("the connection closed at once".to_owned()));
-        }
-        if !still_granted() {
-            pool.put(origin, sender);
-            return Err(ExchangeError::Stale(Box::new(request)));
-        }
-        if let Some(permit) = permit {
-            permit.dispatch();
-        }
-        match tokio::time::timeout(limits.first_byte_deadline, sender.try_send_request(request)).await {
-            Ok(Ok(response)) => {
-                if let Some(permit) = permit.take() {
-                    permit.spend();
-                }
-                return Ok(Answered { response, sender });
-            }
+        let sender = tokio::time::timeout(deadline, connected)
+            .await
+            .unwrap_or_else(|_| Err(format!("no connection within {} ms", deadline.as_millis())))?;
+        Ok(Self {
+            origin: Arc::clone(origin),
+            sender,
+            pooled: false,
+        })
+    }
+
+    /// Hands the request to the connection in the first poll, and waits for the head of the answer.
+    pub(crate) async fn send(
+        mut self,
+        request: Request<UpstreamBody>,
+        deadline: Duration,
+        aborted: impl Future<Output = ()>,
+    ) -> Result<Answered, SendError> {
+        let sent = tokio::select! {
+            biased;
+            sent = tokio::time::timeout(deadline, self.sender.requests.try_send_request(request)) => sent,
+            () = aborted => return Err(SendError::Aborted),
+        };
+        match sent {
+            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
+            Ok(Ok(response)) => Ok(Answered { response, link: self }),
             Ok(Err(mut failed)) => match failed.take_message() {
-                Some(untouched) => {
-                    if let Some(permit) = permit {
-                        permit.not_sent();
-                    }
-                    if !pooled {
-                        return Err(ExchangeError::Unreachable(failed.into_error().to_string()));
-                    }
-                    request = untouched;
-                }
-                None => return Err(ExchangeError::Broken(failed.into_error())),
+                Some(request) => Err(SendError::Untouched(Box::new(request), failed.into_error())),
+                None => Err(SendError::Broken(failed.into_error())),
             },
-            Err(_elapsed) => return Err(ExchangeError::TimedOut),
+            Err(_elapsed) => Err(SendError::TimedOut),
         }
     }
-}
 
-async fn dial(origin: &Origin, egress: &Egress, deadline: Duration) -> Result<Sender, ExchangeError> {
-    match tokio::time::timeout(deadline, connect(origin, egress)).await {
-        Ok(Ok(sender)) => Ok(sender),
-        Ok(Err(error)) => Err(ExchangeError::Unreachable(error.to_string())),
-        Err(_elapsed) => Err(ExchangeError::Unreachable(format!("no connection within {} ms", deadline.as_millis()))),
+    /// The answer has been read to its end, or nothing was sent: the connection may be used again.
+    pub(crate) fn release(self, pool: &Rc<Pool>) {
+        pool.put(&self.origin, self.sender);
     }
 }

@@ -1,20 +1,17 @@
 //! The way out: TLS with an extra authority, and HTTP proxies named by HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use proxy::{EgressProxies, EgressSettings, Proxy, Settings};
 use rcgen::{CertificateParams, KeyPair};
-use store::{
-    Claim, CredentialSpec, HolderId, KeyRing, Owner, PendingRevision, ProjectSpec, ProjectState, ProviderApi, ProviderAuth, ProviderSpec,
-    ResourceUid, SealingKey, Store, TokenValue,
-};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use store::{Claim, HolderId, KeyRing, SealingKey, Store};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+
+use crate::stage::{Setup, Upstream};
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
@@ -49,7 +46,9 @@ async fn answer(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), heads: &Line
     let _ = stream.shutdown().await;
 }
 
-async fn tls_provider(dir: &Path) -> TlsProvider {
+/// An acceptor with a certificate for `localhost`, and the PEM file that vouches for it.
+pub(crate) fn tls_acceptor(dir: &Path) -> (TlsAcceptor, PathBuf) {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().self_signed(&key).unwrap();
     let bundle = dir.join("ca.pem");
@@ -59,7 +58,11 @@ async fn tls_provider(dir: &Path) -> TlsProvider {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], key)
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    (TlsAcceptor::from(Arc::new(config)), bundle)
+}
+
+async fn tls_provider(dir: &Path) -> TlsProvider {
+    let (acceptor, bundle) = tls_acceptor(dir);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let heads = Lines::default();
@@ -100,77 +103,13 @@ async fn http_proxy(target: SocketAddr) -> (SocketAddr, Lines) {
     (address, heads)
 }
 
-/// A data plane with one project whose provider is `base_url`; answers `GET /v1/models` asked with a valid token.
-async fn models_through(dir: &Path, base_url: String, egress: EgressSettings) -> String {
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let store = Store::open_sqlite(&dir.join("db"), KeyRing::single(SealingKey::generate()))
-        .await
-        .unwrap();
-    store.migrate().await.unwrap();
-    let fleet = store
-        .claim(&Claim {
-            cluster: "test".into(),
-            namespace: "n".into(),
-            name: "p".into(),
-        })
-        .await
-        .unwrap();
-    let owner = |name: &str| Owner {
-        cluster: "test".into(),
-        uid: ResourceUid::new(name),
-        namespace: "n".into(),
-        name: name.into(),
-    };
-    fleet
-        .put_providers(&[ProviderSpec {
-            name: "p".into(),
-            api: ProviderApi::OpenAi,
-            base_url: Some(base_url),
-            auth: ProviderAuth::Bearer,
-        }])
-        .await
-        .unwrap();
-    let key = Some("provider-key".to_owned().into());
-    let credentials = vec![CredentialSpec { provider: "p".into(), key }];
-    let (project, _) = fleet
-        .put_project(&ProjectSpec {
-            owner: owner("project"),
-            state: ProjectState::Active,
-            credentials,
-        })
-        .await
-        .unwrap();
-    let value = TokenValue::mint();
-    let pending = PendingRevision {
-        owner: owner("token"),
-        project,
-        secret_name: "token".into(),
-        revision: 1,
-        digest: value.digest(),
-        prefix: value.prefix().into(),
-        ttl_ms: 60_000,
-        period: 1,
-        max_requests: None,
-    };
-    let (token, _) = fleet.insert_pending(&pending).await.unwrap();
-    fleet.activate(token, &value.digest(), 0).await.unwrap();
-
-    let settings = Settings {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        threads: 1,
-        egress,
-        ..Settings::default()
-    };
-    let proxy = Proxy::start(settings, fleet, HolderId::new()).await.unwrap();
-    let mut client = TcpStream::connect(proxy.addr()).await.unwrap();
-    let request = format!(
-        "GET /v1/models HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {}\r\n\r\n",
-        value.expose()
-    );
-    client.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).await.unwrap();
-    proxy.drain().await;
+/// The answer to `GET /v1/models` of a data plane whose provider is `base_url`.
+async fn models_through(base_url: String, egress: EgressSettings) -> String {
+    let mut stage = Setup::new(Upstream::Url(base_url)).with(|s| s.egress = egress).start().await;
+    let mut client = stage.connect().await;
+    client.write(stage.get("/v1/models", "connection: close\r\n")).await;
+    let answer = client.until_closed().await;
+    stage.drain().await;
     answer
 }
 
@@ -190,7 +129,7 @@ async fn an_extra_authority_is_trusted() {
         ca_bundle: Some(provider.bundle.clone()),
         proxies: fixed("", "", ""),
     };
-    let answer = models_through(dir.path(), format!("https://localhost:{}", provider.address.port()), egress).await;
+    let answer = models_through(format!("https://localhost:{}", provider.address.port()), egress).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(provider.heads.lock().unwrap().contains(&"authorization: Bearer provider-key".to_owned()));
 }
@@ -203,7 +142,7 @@ async fn an_unknown_authority_is_refused_before_the_key_is_sent() {
         ca_bundle: None,
         proxies: fixed("", "", ""),
     };
-    let answer = models_through(dir.path(), format!("https://localhost:{}", provider.address.port()), egress).await;
+    let answer = models_through(format!("https://localhost:{}", provider.address.port()), egress).await;
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("upstream_unreachable"), "{answer}");
     assert!(provider.heads.lock().unwrap().is_empty());
 }
@@ -217,7 +156,7 @@ async fn an_https_provider_is_reached_through_connect() {
         ca_bundle: Some(provider.bundle.clone()),
         proxies: fixed(&format!("http://user:pass@{proxy}"), "", ""),
     };
-    let answer = models_through(dir.path(), format!("https://localhost:{}/v1", provider.address.port()), egress).await;
+    let answer = models_through(format!("https://localhost:{}/v1", provider.address.port()), egress).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let heads = heads.lock().unwrap();
     assert_eq!(heads[0], format!("CONNECT localhost:{} HTTP/1.1", provider.address.port()));
@@ -230,13 +169,12 @@ async fn an_https_provider_is_reached_through_connect() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plain_provider_is_reached_in_absolute_form() {
-    let dir = tempfile::tempdir().unwrap();
     let (proxy, heads) = http_proxy(SocketAddr::from(([127, 0, 0, 1], 9))).await;
     let egress = EgressSettings {
         ca_bundle: None,
         proxies: fixed("", &format!("http://{proxy}"), ""),
     };
-    let answer = models_through(dir.path(), "http://provider.invalid/base".into(), egress).await;
+    let answer = models_through("http://provider.invalid/base".into(), egress).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(heads.lock().unwrap()[0], "GET http://provider.invalid/base/v1/models HTTP/1.1");
 }
@@ -250,7 +188,7 @@ async fn hosts_in_no_proxy_are_reached_directly() {
         ca_bundle: Some(provider.bundle.clone()),
         proxies: fixed(&format!("http://{proxy}"), "", "localhost,127.0.0.1"),
     };
-    let answer = models_through(dir.path(), format!("https://localhost:{}", provider.address.port()), egress).await;
+    let answer = models_through(format!("https://localhost:{}", provider.address.port()), egress).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(heads.lock().unwrap().is_empty());
 }

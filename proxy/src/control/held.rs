@@ -1,0 +1,276 @@
+//! What the ledger knows of one block of this process, and the arithmetic between the two. It refuses to know how they talk.
+//!
+//! At every moment `amount` = spent + taken and not settled + available: units leave it only by [`Held::give_back`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use store::{LeaseAnswer, LeaseReport};
+
+use crate::block::{Block, Standing};
+
+/// A block that nobody takes from goes back after this.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// A live lease is renewed this often; it lasts 30 s.
+const RENEW_AFTER: Duration = Duration::from_secs(10);
+/// A block begins with at most this many units and grows while it is used up faster than [`FAST`]: a round trip then pays for more requests.
+/// The ledger caps it by what is free, so blocks still shrink to 1 near the end.
+const FIRST_BLOCK: u64 = 256;
+const LARGEST_BLOCK: u64 = 16_384;
+const FAST: Duration = Duration::from_millis(500);
+const SLOW: Duration = Duration::from_secs(2);
+
+/// One block and what was told of it.
+pub(super) struct Held {
+    pub(super) block: Arc<Block>,
+    /// Cumulative units that this process claims.
+    amount: u64,
+    reported_spent: u64,
+    reported_at: Instant,
+    /// For noticing idleness.
+    seen_taken: u64,
+    taken_at: Instant,
+    /// The last report failed: what the ledger believes may differ.
+    unsettled: bool,
+    /// Another holder waits: what is not taken goes back at the next settle.
+    wanted: bool,
+    /// The size of block to ask for, and when the last one was granted.
+    appetite: u64,
+    granted_at: Option<Instant>,
+}
+
+impl Held {
+    pub(super) fn new(block: Arc<Block>, now: Instant) -> Self {
+        Self {
+            block,
+            amount: 0,
+            reported_spent: 0,
+            reported_at: now,
+            seen_taken: 0,
+            taken_at: now,
+            unsettled: false,
+            wanted: false,
+            appetite: FIRST_BLOCK,
+            granted_at: None,
+        }
+    }
+
+    /// A report that asks for a block.
+    pub(super) fn request(&self) -> LeaseReport {
+        self.report(self.appetite)
+    }
+
+    /// A report that asks for nothing.
+    pub(super) fn settlement(&self) -> LeaseReport {
+        self.report(0)
+    }
+
+    fn report(&self, want: u64) -> LeaseReport {
+        LeaseReport {
+            quota: self.block.quota,
+            spent: self.block.spent(),
+            amount: self.amount,
+            want,
+        }
+    }
+
+    /// Books the ledger's answer to `report`. Returns how many units came.
+    pub(super) fn answered(&mut self, report: &LeaseReport, answer: &LeaseAnswer, now: Instant) -> u64 {
+        // Never more than was asked for: the ledger does not shrink the figures of a lease that it has closed.
+        let added = answer.amount.saturating_sub(report.amount).min(report.want);
+        self.amount += added;
+        // A ledger that knows of less than we claim was restored from an older copy, or has closed this lease: it is believed.
+        self.give_back(report.amount.saturating_sub(answer.amount));
+        self.reported_spent = report.spent;
+        self.reported_at = now;
+        self.unsettled = false;
+        self.wanted = answer.wanted;
+        if added > 0 {
+            self.taken_at = now;
+            self.adapt(now);
+        }
+        let standing = Standing {
+            max_units: answer.max_units,
+            used: answer.used,
+        };
+        self.block.book(added, standing, answer.exhausted);
+        added
+    }
+
+    /// No answer came: the ledger may have booked the report or not. The next one, with absolute figures, sets it right.
+    pub(super) fn unanswered(&mut self) {
+        self.unsettled = true;
+    }
+
+    /// Takes up to `most` units that nobody has taken out of the block; the next report gives them back. Returns how many.
+    pub(super) fn give_back(&mut self, most: u64) -> u64 {
+        let rest = self.block.withdraw(most);
+        self.amount = self.amount.saturating_sub(rest);
+        rest
+    }
+
+    /// Gives back what lies idle or what another holder waits for. Returns whether there was something.
+    pub(super) fn give_back_unused(&mut self, now: Instant) -> bool {
+        let taken = self.block.taken();
+        if taken != self.seen_taken {
+            self.seen_taken = taken;
+            self.taken_at = now;
+        }
+        (self.wanted || now.duration_since(self.taken_at) >= IDLE_AFTER) && self.give_back(u64::MAX) > 0
+    }
+
+    /// Whether the ledger must hear of this block: something was spent, or a lease must be renewed.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let spent = self.block.spent();
+        self.unsettled || spent > self.reported_spent || (self.amount > spent && now.duration_since(self.reported_at) >= RENEW_AFTER)
+    }
+
+    /// Grows the next block if this one was asked for soon after the last, shrinks it if late.
+    fn adapt(&mut self, now: Instant) {
+        match self.granted_at.map(|at| now.duration_since(at)) {
+            Some(since) if since < FAST => self.appetite = (self.appetite * 2).min(LARGEST_BLOCK),
+            Some(since) if since > SLOW => self.appetite = (self.appetite / 2).max(FIRST_BLOCK),
+            Some(_) | None => {}
+        }
+        self.granted_at = Some(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use store::{DbTime, QuotaId, TokenId};
+
+    use super::*;
+    use crate::block::Permit;
+
+    /// A ledger that grants whatever it is asked for, up to `room`.
+    fn answer(report: &LeaseReport, room: u64) -> LeaseAnswer {
+        LeaseAnswer {
+            quota: report.quota,
+            amount: report.amount + report.want.min(room),
+            max_units: 1_000,
+            used: report.spent,
+            forfeited: 0,
+            wanted: false,
+            exhausted: false,
+            expires_at: DbTime(0),
+        }
+    }
+
+    fn held(units: u64) -> (Held, Instant) {
+        let now = Instant::now();
+        let mut held = Held::new(Arc::new(Block::new(QuotaId(1), TokenId::new(), 1_000)), now);
+        let report = held.request();
+        assert_eq!(held.answered(&report, &answer(&report, units), now), units);
+        (held, now)
+    }
+
+    fn take(held: &Held, n: usize) -> Vec<Permit> {
+        (0..n).map(|_| held.block.take().expect("a unit")).collect()
+    }
+
+    #[test]
+    fn what_is_spent_taken_and_available_adds_up_to_what_is_claimed() {
+        let (mut held, now) = held(10);
+        take(&held, 3).into_iter().for_each(Permit::spend);
+        let out = take(&held, 2);
+        assert_eq!(held.give_back(u64::MAX), 5);
+        let report = held.settlement();
+        assert_eq!((report.spent, report.amount), (3, 5));
+        held.answered(&report, &answer(&report, 0), now);
+        drop(out);
+        assert_eq!(held.block.available(), 2, "units that were never sent are here again");
+        assert_eq!(held.give_back(u64::MAX), 2);
+        assert_eq!((held.settlement().spent, held.settlement().amount), (3, 3));
+    }
+
+    #[test]
+    fn an_unanswered_report_is_repeated_with_the_same_claim() {
+        let (mut held, now) = held(10);
+        held.give_back(4);
+        let report = held.settlement();
+        held.unanswered();
+        assert!(held.is_due(now));
+        assert_eq!(held.settlement(), report);
+        held.answered(&report, &answer(&report, 0), now);
+        assert!(!held.is_due(now));
+    }
+
+    #[test]
+    fn units_granted_in_a_lost_answer_are_not_claimed() {
+        let (mut held, _) = held(10);
+        let lost = held.request();
+        held.unanswered();
+        assert_eq!(held.settlement().amount, lost.amount, "the ledger takes them back");
+        assert_eq!(held.block.available(), 10);
+    }
+
+    #[test]
+    fn a_ledger_that_knows_of_less_is_believed_and_nothing_leaks() {
+        let (mut held, now) = held(10);
+        take(&held, 2).into_iter().for_each(Permit::spend);
+        // Restored from a copy that had never seen this holder: it books what was spent, and grants 3.
+        let report = held.request();
+        let restored = LeaseAnswer {
+            amount: 2 + 3,
+            ..answer(&report, 0)
+        };
+        held.answered(&report, &restored, now);
+        assert_eq!((held.settlement().amount, held.block.available()), (5, 3));
+        let report = held.request();
+        assert_eq!(held.answered(&report, &answer(&report, 4), now), 4, "what it grants next arrives");
+        assert_eq!((held.settlement().amount, held.block.available()), (9, 7));
+    }
+
+    #[test]
+    fn a_closed_lease_gives_nothing_back_to_life() {
+        let (mut held, now) = held(10);
+        held.give_back(u64::MAX);
+        let report = held.settlement();
+        let closed = LeaseAnswer {
+            amount: 10,
+            ..answer(&report, 0)
+        };
+        assert_eq!(held.answered(&report, &closed, now), 0);
+        assert_eq!((held.settlement().amount, held.block.available()), (0, 0));
+    }
+
+    #[test]
+    fn what_another_holder_waits_for_goes_back_at_once_and_idle_units_after_a_while() {
+        let (mut held, now) = held(10);
+        assert!(!held.give_back_unused(now));
+        let report = held.settlement();
+        held.answered(
+            &report,
+            &LeaseAnswer {
+                wanted: true,
+                ..answer(&report, 0)
+            },
+            now,
+        );
+        assert!(held.give_back_unused(now));
+
+        let (mut held, now) = self::held(10);
+        take(&held, 1).into_iter().for_each(Permit::spend);
+        assert!(!held.give_back_unused(now + Duration::from_millis(900)));
+        assert!(!held.give_back_unused(now + Duration::from_millis(1_800)), "it was taken from since");
+        assert!(held.give_back_unused(now + Duration::from_millis(2_000)));
+    }
+
+    #[test]
+    fn blocks_grow_while_they_are_used_up_quickly_and_shrink_again() {
+        let (mut held, mut now) = held(FIRST_BLOCK);
+        for _ in 0..20 {
+            now += Duration::from_millis(100);
+            let report = held.request();
+            held.answered(&report, &answer(&report, u64::MAX / 4), now);
+        }
+        assert_eq!(held.request().want, LARGEST_BLOCK);
+        for _ in 0..20 {
+            now += Duration::from_secs(3);
+            let report = held.request();
+            held.answered(&report, &answer(&report, u64::MAX / 4), now);
+        }
+        assert_eq!(held.request().want, FIRST_BLOCK);
+    }
+}
