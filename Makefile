@@ -29,7 +29,7 @@ lint: cargo-deny ## Formatting, clippy with warnings as errors, licences, source
 
 .PHONY: cargo-deny
 cargo-deny:
-	@cargo deny --version >/dev/null 2>&1 || { echo "installing cargo-deny, once (some minutes)"; cargo install cargo-deny --locked; }
+	@cargo deny --version >/dev/null 2>&1 || { echo "installing cargo-deny, once (some minutes)"; cargo install cargo-deny --locked --debug; }
 
 install: ## Put llm-proxy on PATH (where cargo installs: usually ~/.cargo/bin)
 	cargo install --path cli --locked
