@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
@@ -52,14 +53,16 @@ struct RequestIds {
 
 impl DataThread {
     /// A fresh request id: 32 hexadecimal digits.
-    pub(crate) fn request_id(&self) -> String {
+    pub(crate) fn request_id(&self) -> HeaderValue {
         let n = self.ids.next.get();
         self.ids.next.set(n.wrapping_add(1));
         // splitmix64's finalizer spreads the counter, so that ids do not look like a sequence.
         let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.ids.prefix);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        format!("{:016x}{:016x}", self.ids.prefix, z ^ (z >> 31))
+        let id = (u128::from(self.ids.prefix) << 64) | u128::from(z ^ (z >> 31));
+        let digits: [u8; 32] = std::array::from_fn(|n| b"0123456789abcdef"[(id >> (124 - 4 * n)) as usize & 0xf]);
+        HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
     }
 
     /// Whether running replies must end.

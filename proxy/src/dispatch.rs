@@ -17,7 +17,7 @@ use crate::grant::Grant;
 use crate::outbound;
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
-use crate::upstream::{Answered, Link, SendError, StreamedBodyError, Target, Upstream, UpstreamBody, UpstreamKind};
+use crate::upstream::{Answered, Link, SendError, StreamedBodyError, Target, UpstreamBody, UpstreamKind};
 
 /// How often a request whose grant changes under it is admitted anew.
 const ADMISSIONS: usize = 4;
@@ -67,14 +67,12 @@ pub(crate) async fn send(
             }
             UpstreamKind::Http(target) => {
                 let request = outbound::request(head, plan.endpoint, target, body)?;
-                match exchange(thread, &grant, upstream, target, request, permit, plan.whole.len(), outcome).await? {
+                match exchange(thread, plan, &grant, target, request, permit, outcome).await? {
                     Attempt::Answered(answered) => {
                         let (status, headers) = (answered.response.status(), answered.response.headers());
                         outcome.answered(status, observer_of(plan.endpoint, is_event_stream(headers)));
                         if status == StatusCode::UNAUTHORIZED {
-                            return Err(Refusal::UpstreamAuth {
-                                provider: upstream.provider.clone(),
-                            });
+                            return Err(Refusal::UpstreamAuth { provider: provider(&grant) });
                         }
                         return Ok(Reply::Upstream(answered));
                     }
@@ -91,18 +89,13 @@ pub(crate) async fn send(
 }
 
 /// One admission's way to the head of an answer. A retry happens only while not a byte of the request has been written.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "each is a stage of its own; a bundle of them would be made here and taken apart here"
-)]
 async fn exchange(
     thread: &DataThread,
+    plan: &Plan<'_>,
     grant: &Grant,
-    upstream: &Upstream,
     target: &Target,
     mut request: Request<UpstreamBody>,
     mut permit: Option<Permit>,
-    prompt_bytes: usize,
     outcome: &mut Outcome,
 ) -> Result<Attempt, Refusal> {
     let limits = &thread.shared.settings.limits;
@@ -118,7 +111,7 @@ async fn exchange(
             Some(link) => link,
             None => Link::dial(&target.origin, &thread.shared.egress, limits.connect_deadline)
                 .await
-                .map_err(|why| unreachable(upstream, &why))?,
+                .map_err(|why| unreachable(grant, &why))?,
         };
         let pooled = link.pooled;
         // From here until the request is handed over nothing yields: a take-away that was acknowledged before is never followed by a request on
@@ -131,58 +124,55 @@ async fn exchange(
         if let Some(permit) = &mut permit {
             permit.dispatch();
         }
-        outcome.dispatched(prompt_bytes);
-        match link.send(request, limits.first_byte_deadline, thread.aborting()).await {
+        outcome.dispatched(plan.whole.len());
+        let failed = match link.send(request, limits.first_byte_deadline, thread.aborting()).await {
             Ok(answered) => {
                 if let Some(permit) = permit {
                     permit.spend();
                 }
                 return Ok(Attempt::Answered(answered));
             }
-            Err(SendError::Untouched(untouched, error)) => {
+            Err(failed) => failed,
+        };
+        // Anything but an untouched request counts, though nothing came back: dropping a dispatched permit spends it.
+        match failed {
+            SendError::Untouched(untouched, error) => {
                 if let Some(permit) = &mut permit {
                     permit.not_sent();
                 }
                 outcome.not_dispatched();
                 if !pooled {
-                    return Err(unreachable(upstream, &error.to_string()));
+                    return Err(unreachable(grant, &error.to_string()));
                 }
                 request = *untouched;
             }
-            // The head may have gone upstream: the request counts, though nothing came back. Dropping the permit spends it.
-            Err(SendError::TimedOut) => {
-                return Err(Refusal::UpstreamTimeout {
-                    provider: upstream.provider.clone(),
-                });
-            }
-            Err(SendError::Broken(error)) => return Err(broken(upstream, &error, limits.max_body_bytes)),
-            Err(SendError::Switched) => {
-                return Err(Refusal::UpstreamBroken {
-                    provider: upstream.provider.clone(),
-                });
-            }
-            Err(SendError::Aborted) => return Err(Refusal::Draining),
+            SendError::Broken(error) => return Err(broken(grant, &error, limits.max_body_bytes)),
+            SendError::Switched => return Err(Refusal::UpstreamBroken { provider: provider(grant) }),
+            SendError::TimedOut => return Err(Refusal::UpstreamTimeout { provider: provider(grant) }),
+            SendError::Aborted => return Err(Refusal::Draining),
         }
     }
 }
 
-fn unreachable(upstream: &Upstream, why: &str) -> Refusal {
-    tracing::warn!(provider = &*upstream.provider, why, "a provider cannot be reached");
-    Refusal::UpstreamUnreachable {
-        provider: upstream.provider.clone(),
-    }
+fn provider(grant: &Grant) -> Box<str> {
+    grant.upstream.as_ref().map_or_else(Box::default, |upstream| upstream.provider.clone())
 }
 
-fn broken(upstream: &Upstream, error: &hyper::Error, max_body_bytes: usize) -> Refusal {
+fn unreachable(grant: &Grant, why: &str) -> Refusal {
+    let provider = provider(grant);
+    tracing::warn!(provider = &*provider, why, "a provider cannot be reached");
+    Refusal::UpstreamUnreachable { provider }
+}
+
+fn broken(grant: &Grant, error: &hyper::Error, max_body_bytes: usize) -> Refusal {
     match StreamedBodyError::behind(error) {
         Some(StreamedBodyError::TooLarge) => Refusal::BodyTooLarge { limit: max_body_bytes },
         Some(StreamedBodyError::Stalled) => Refusal::BodyTimeout,
         Some(StreamedBodyError::Client(_)) => Refusal::BodyAborted,
         None => {
-            tracing::warn!(provider = &*upstream.provider, %error, "a provider broke off before its answer");
-            Refusal::UpstreamBroken {
-                provider: upstream.provider.clone(),
-            }
+            let provider = provider(grant);
+            tracing::warn!(provider = &*provider, %error, "a provider broke off before its answer");
+            Refusal::UpstreamBroken { provider }
         }
     }
 }

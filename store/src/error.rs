@@ -16,7 +16,7 @@ pub enum StoreError {
     #[error("no space left for the database: {0}")]
     Full(String),
     /// It belongs to another fleet.
-    #[error("the database belongs to fleet {owner}, not to {claimant}: give each fleet a database or schema of its own")]
+    #[error("the database belongs to fleet {owner}, not to {claimant}: give each fleet a database of its own (standalone: another --data-dir)")]
     Conflict {
         /// Who claimed it first.
         owner: String,

@@ -179,8 +179,8 @@ fn the_readmes_way_to_bring_a_key_works_and_leaves_it_in_no_file() {
     let mut command = bash(&script, place.path());
     command.env("OPENAI_API_KEY", canary);
     let server = Server::of(command, &place);
-    assert!(server.line().ends_with("llm-proxy-data/secrets/default.app.env"));
-    let mut folders = vec![place.path().join("llm-proxy-data")];
+    assert!(server.line().ends_with("openai-data/secrets/default.app.env"));
+    let mut folders = vec![place.path().join("openai-data")];
     let mut files = vec![place.path().join("log")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

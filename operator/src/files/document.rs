@@ -5,6 +5,9 @@ use std::fmt;
 
 use serde_json::Value;
 
+/// Brackets that may be open at once: what JSON parsers take, and far more than a manifest needs.
+const MAX_NESTING: usize = 128;
+
 /// One document of a file.
 #[derive(Clone)]
 pub(super) struct Document {
@@ -42,11 +45,40 @@ impl Document {
             line,
             message: format!("broken YAML: {why}"),
         };
+        if let Some(line) = too_deep(&self.text) {
+            return Err(broken(line, format!("brackets nest deeper than {MAX_NESTING} levels")));
+        }
         let at = |error: &serde_yaml::Error| error.location().map_or(self.line, |location| location.line());
         let mut yaml: serde_yaml::Value = serde_yaml::from_str(&self.text).map_err(|error| broken(at(&error), error.to_string()))?;
         yaml.apply_merge().map_err(|error| broken(at(&error), error.to_string()))?;
         serde_json::to_value(yaml).map_err(|_| broken(self.line, "every key must be a string, and values must be those of JSON".to_owned()))
     }
+}
+
+/// The line on which unquoted brackets nest too deeply. The parser would refuse them as well, but only after a time that grows with the square of
+/// their number, and meanwhile no other file would be read. Brackets in plain text count too, which no manifest minds.
+fn too_deep(text: &str) -> Option<usize> {
+    let (mut depth, mut line) = (0usize, 1usize);
+    let mut quote: Option<u8> = None;
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        match (byte, quote) {
+            (b'\n', _) => line += 1,
+            // What follows a backslash in double quotes ends nothing.
+            (b'\\', Some(b'"')) => line += usize::from(bytes.next() == Some(b'\n')),
+            (byte, Some(open)) if byte == open => quote = None,
+            (_, Some(_)) => {}
+            // An apostrophe inside a word is no quote; a quote stands where a value may begin, and brackets only matter there.
+            (b'"' | b'\'', None) if depth > 0 => quote = Some(byte),
+            (b'[' | b'{', None) => depth += 1,
+            (b']' | b'}', None) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Some(line);
+        }
+    }
+    None
 }
 
 /// Cuts a file into its documents; those that hold nothing but comments are left out. A line that begins with `---` or `...` cannot stand inside
@@ -87,6 +119,20 @@ fn close((before, text): (usize, String)) -> Option<Document> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn brackets_that_nest_too_deeply_are_refused_before_they_are_parsed() {
+        let deep = format!("a: 1\nb: {}", "{\"a\":".repeat(60_000));
+        let broken = documents(&deep)[0].value().expect_err("refused");
+        assert_eq!(broken.line, 2);
+        assert!(broken.message.contains("128 levels"), "{}", broken.message);
+    }
+
+    #[test]
+    fn brackets_in_quotes_nest_nothing() {
+        let quoted = format!("{{a: \"{0}\\\"{0}\", b: '{0}'}}", "[".repeat(200));
+        assert!(documents(&quoted)[0].value().is_ok());
+    }
 
     #[test]
     fn documents_begin_where_their_content_begins() {

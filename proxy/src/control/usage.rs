@@ -7,6 +7,7 @@ use std::time::Duration;
 use store::{Fleet, TokenId, UsageDelta};
 use tokio::sync::watch;
 
+use super::outage::Outage;
 use crate::shared::Shared;
 
 const FLUSH_EVERY: Duration = Duration::from_millis(400);
@@ -36,6 +37,7 @@ impl Kept {
 /// Runs until `done` says that no thread adds any more, then flushes for the last time.
 pub(crate) async fn flush(fleet: Fleet, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
     let mut kept = Kept::default();
+    let mut outage = Outage::new("usage cannot be written: it is kept and written later");
     loop {
         let last = tokio::select! {
             () = tokio::time::sleep(FLUSH_EVERY) => false,
@@ -48,11 +50,17 @@ pub(crate) async fn flush(fleet: Fleet, shared: Arc<Shared>, mut done: watch::Re
         if !kept.0.is_empty() {
             let rows: Vec<_> = kept.0.values().cloned().collect();
             match fleet.add_usage(&rows).await {
-                Ok(()) => kept.0.clear(),
-                Err(error) => tracing::warn!(%error, rows = rows.len(), "usage cannot be written; it is kept"),
+                Ok(()) => {
+                    outage.ended();
+                    kept.0.clear();
+                }
+                Err(error) => outage.began(&error),
             }
         }
         if last {
+            if !kept.0.is_empty() {
+                tracing::warn!(rows = kept.0.len(), "usage was not written before the end, and is lost");
+            }
             return;
         }
     }

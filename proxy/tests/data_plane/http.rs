@@ -252,6 +252,20 @@ async fn every_answer_names_its_request_and_those_on_v1_their_origin() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_id_is_the_clients_or_a_fresh_one() {
+    let stage = stage().await;
+    let mut ids = std::collections::BTreeSet::new();
+    for _ in 0..100 {
+        let answer = stage.send(stage.get("/v1/nowhere", "")).await;
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        assert!(id.len() == 32 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{id}");
+        assert!(ids.insert(id), "{answer:?}");
+    }
+    let answer = stage.send(stage.get("/v1/nowhere", "x-request-id: mine-1\r\n")).await;
+    assert_eq!(answer.header("x-request-id"), Some("mine-1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_is_too_large_is_a_431() {
     let stage = stage().await;
     let large = format!("x-large: {}\r\n", "x".repeat(80 << 10));

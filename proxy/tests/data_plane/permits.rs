@@ -141,6 +141,36 @@ async fn nobody_is_refused_while_the_limit_has_room_however_many_ask_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hang_up_while_the_ledger_is_awaited_counts_nothing_and_keeps_nothing() {
+    let provider = Provider::start().await;
+    let stage = Setup::new(&provider).max_requests(1).start().await;
+    let mut lock = stage.sql_connection().await;
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut lock).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut client = stage.connect().await;
+        client.write(stage.chat()).await;
+        waiting.push(client);
+    }
+    wait::until("four requests in flight", || async {
+        stage.metric("llm_proxy_in_flight").await == Some(4.0)
+    })
+    .await;
+    drop(waiting);
+    wait::until("their end", || async { stage.metric("llm_proxy_in_flight").await == Some(0.0) }).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut lock).await.unwrap();
+    stage.settles_at(0).await;
+    assert!(provider.is_left_alone().await);
+    let mut client = stage.connect().await;
+    client.write(stage.chat()).await;
+    let mut peer = provider.accept().await;
+    peer.request().await;
+    peer.write(OK).await;
+    assert_eq!(client.answer().await.status, 200, "the one unit is still there");
+    stage.settles_at(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_form_that_breaks_off_on_its_way_counts_because_its_head_went_upstream() {
     let provider = Provider::start().await;
     let stage = Setup::new(&provider).max_requests(3).start().await;
