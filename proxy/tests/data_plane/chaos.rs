@@ -135,7 +135,9 @@ async fn whatever_fails_each_head_at_the_provider_is_booked_and_nothing_leaks() 
                 let n = random.below(ACTS.len() as u64) as usize;
                 let (act, request) = (ACTS[n], &requests[n]);
                 let expected: &[u16] = match act {
-                    Act::Fine | Act::FineAndClose | Act::Stream | Act::BreakOff | Act::Late | Act::Large => &[200],
+                    Act::Fine | Act::FineAndClose | Act::Stream | Act::Late | Act::Large => &[200],
+                    // The reset may overtake what was written before it.
+                    Act::BreakOff => &[200, 502],
                     Act::Close | Act::Reset | Act::Refuse => &[502],
                     Act::NoJson => &[400],
                     Act::LeaveSilence | Act::LeaveStream | Act::LeaveAnyhow | Act::HalfABody => &[],
