@@ -77,6 +77,31 @@ async fn at_the_end_of_the_grace_streams_get_an_event_and_waiting_requests_an_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_up_nobody() {
+    let provider = Provider::start().await;
+    let mut stage = Setup::new(&provider)
+        .max_requests(10)
+        .with(|s| s.drain.grace = Duration::from_millis(200))
+        .start()
+        .await;
+    let mut client = stage.connect().await;
+    client.write(stage.chat()).await;
+    let mut peer = provider.accept().await;
+    peer.request().await;
+    peer.write(EVENTS).await;
+    client.head().await;
+    let flood = tokio::spawn(async move {
+        let piece = chunk(&"x".repeat(1 << 20));
+        while peer.try_write(&piece).await {}
+    });
+    let began = Instant::now();
+    let report = stage.drain().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!((report.cut, report.leases_returned), (1, true));
+    wait::soon("the provider let go", flood).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_ends_in_time_is_not_cut() {
     let provider = Provider::start().await;
     let mut stage = Setup::new(&provider).start().await;

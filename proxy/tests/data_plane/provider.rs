@@ -43,14 +43,14 @@ impl Provider {
         async move {
             let (stream, _) = accepted.await.unwrap();
             stream.set_nodelay(true).unwrap();
-            Peer { stream, buffer: Vec::new() }
+            Peer::new(stream)
         }
     }
 
     /// The next connection, however late.
     pub(crate) async fn accept_whenever(&self) -> Peer {
         let (stream, _) = self.listener.accept().await.unwrap();
-        Peer { stream, buffer: Vec::new() }
+        Peer::new(stream)
     }
 
     /// Whether nobody is waiting to be accepted.
@@ -67,7 +67,7 @@ impl Provider {
         tokio::spawn(async move {
             while let Ok((stream, _)) = self.listener.accept().await {
                 let heads = Arc::clone(&counted);
-                let mut peer = Peer { stream, buffer: Vec::new() };
+                let mut peer = Peer::new(stream);
                 tokio::spawn(async move {
                     while peer.try_request().await.is_some() {
                         heads.fetch_add(1, Ordering::SeqCst);
@@ -86,9 +86,29 @@ impl Provider {
 pub(crate) struct Peer {
     stream: TcpStream,
     buffer: Vec<u8>,
+    /// The piece that is being written, by number, and how much of it has gone.
+    piece: (usize, usize),
 }
 
 impl Peer {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+            piece: (0, 0),
+        }
+    }
+
+    /// Writes a piece; if it is dropped on the way, the next call with the same number goes on where it was.
+    pub(crate) async fn write_on(&mut self, text: &str, number: usize) {
+        if self.piece.0 != number {
+            self.piece = (number, 0);
+        }
+        while self.piece.1 < text.len() {
+            self.piece.1 += self.stream.write(&text.as_bytes()[self.piece.1..]).await.unwrap();
+        }
+    }
+
     /// The next request's head; its body, if it has a length, is read and dropped.
     pub(crate) async fn request(&mut self) -> String {
         soon("a request at the provider", self.try_request())

@@ -33,6 +33,33 @@ async fn each_piece_is_passed_on_as_soon_as_it_is_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_the_provider_back_and_not_our_memory() {
+    let provider = Provider::start().await;
+    let stage = Setup::new(&provider).start().await;
+    let (mut client, mut peer) = asked(&stage, &provider).await;
+    let (piece, pieces) = (chunk(&format!("data: {}\n\n", "x".repeat(1 << 20))), 64);
+    peer.write(EVENTS).await;
+    let mut written = 0;
+    while written < pieces {
+        // Two sockets hold a few pieces; without a reader the rest stays with the provider.
+        match tokio::time::timeout(Duration::from_millis(300), peer.write_on(&piece, written)).await {
+            Ok(()) => written += 1,
+            Err(_) => break,
+        }
+    }
+    assert!(written < pieces, "everything was taken");
+    let provide = async {
+        while written < pieces {
+            peer.write_on(&piece, written).await;
+            written += 1;
+        }
+        peer.write("0\r\n\r\n").await;
+    };
+    let (answer, ()) = tokio::join!(client.answer(), provide);
+    assert_eq!((answer.end, answer.body.len()), (End::Complete, pieces * ((1 << 20) + 8)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_stream_of_promised_length_breaks_off_without_an_event() {
     let provider = Provider::start().await;
     let stage = Setup::new(&provider).start().await;
