@@ -3,6 +3,7 @@
 mod args;
 mod console;
 mod data_dir;
+mod dotenv;
 mod exit;
 mod logging;
 mod standalone;
@@ -15,6 +16,11 @@ use clap::Parser;
 use exit::{Failure, Outcome};
 
 fn main() -> ExitCode {
+    // Before anything else, while the process has one thread: the file sets variables of the environment.
+    if let Err(failure) = dotenv::load(std::env::args_os().skip(1)) {
+        console::complain(&failure.report());
+        return failure.exit_code();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
