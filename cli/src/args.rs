@@ -1,6 +1,7 @@
 //! The command line: commands, flags, the environment variables behind them, and how their values read.
 //! It refuses to know what the commands do.
 
+mod manage;
 mod values;
 
 use std::net::SocketAddr;
@@ -8,6 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use manage::{
+    ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
+    TokenListArgs, TokenName, TokenUpdateArgs,
+};
 use values::{EnvFilterText, OptionalPath, duration, listen_addr, log_filter, optional_path, public_url};
 
 /// The whole command line.
@@ -31,6 +36,8 @@ pub(crate) enum Command {
     Standalone(Box<StandaloneArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
+    /// Administer projects and tokens of a running server
+    Manage(Box<ManageArgs>),
     /// Print the version
     Version,
 }
@@ -138,6 +145,14 @@ impl StatusArgs {
     pub(crate) fn format(&self) -> OutputFormat {
         if self.json { OutputFormat::Json } else { self.output }
     }
+}
+
+/// `--config`, for commands that read variables from a file. Nobody asks for its value here: the file is read before the command line is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// File of NAME=value lines, for variables that the environment does not set
+    #[arg(long = "config", global = true, value_name = "FILE", default_value = crate::dotenv::DEFAULT)]
+    _config: PathBuf,
 }
 
 /// How a command prints what it found.

@@ -1,13 +1,16 @@
 //! The one binary `llm-proxy`: parses the command line, runs the command, turns its end into an exit code.
 
 mod args;
+mod client;
 mod console;
 mod data_dir;
 mod dotenv;
 mod exit;
 mod logging;
+mod manage;
 mod standalone;
 mod status;
+mod table;
 
 use std::process::ExitCode;
 
@@ -38,6 +41,7 @@ fn run(command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Standalone(args) => standalone::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Manage(args) => manage::run(&args),
         Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),
     }
 }
