@@ -1,13 +1,18 @@
 //! The command line: commands, flags, the environment variables behind them, and how their values read.
 //! It refuses to know what the commands do.
 
+mod manage;
 mod serve;
 mod values;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+pub(crate) use manage::{
+    ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
+    TokenListArgs, TokenName, TokenUpdateArgs,
+};
 pub(crate) use serve::{ServeArgs, ServerArgs};
 pub(crate) use values::public_url;
 use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
@@ -35,18 +40,10 @@ pub(crate) enum Command {
     Server(Box<ServerArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
+    /// Administer projects and tokens of a running server
+    Manage(Box<ManageArgs>),
     /// Print the version
     Version,
-}
-
-impl Command {
-    /// The file whose lines stand in for environment variables, of commands that read one; within it, `None` is the default.
-    pub(crate) fn config(&self) -> Option<Option<&Path>> {
-        match self {
-            Self::Server(args) => Some(args.config.as_deref()),
-            Self::Standalone(_) | Self::Status(_) | Self::Version => None,
-        }
-    }
 }
 
 /// Flags of `llm-proxy standalone`.
@@ -132,6 +129,14 @@ impl StatusArgs {
     pub(crate) fn format(&self) -> OutputFormat {
         if self.json { OutputFormat::Json } else { self.output }
     }
+}
+
+/// `--config`, for commands that read variables from a file. Nobody asks for its value here: the file is read before the command line is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// File of NAME=value lines, for variables that the environment does not set
+    #[arg(long = "config", global = true, value_name = "FILE", default_value = crate::dotenv::DEFAULT)]
+    _config: PathBuf,
 }
 
 /// How a command prints what it found.

@@ -1,47 +1,53 @@
 //! The one binary `llm-proxy`: parses the command line, runs the command, turns its end into an exit code.
 
 mod args;
+mod client;
 mod console;
 mod data_dir;
-mod env_file;
+mod dotenv;
 mod exit;
 mod logging;
+mod manage;
 mod private_file;
 mod server;
 mod serving;
 mod standalone;
 mod status;
+mod table;
 
 use std::process::ExitCode;
 
 use args::{Cli, Command};
 use clap::Parser;
-use env_file::Environment;
 use exit::{Failure, Outcome};
 
 fn main() -> ExitCode {
-    let parsed = match Cli::try_parse() {
+    // Before anything else, while the process has one thread: the file sets variables of the environment.
+    if let Err(failure) = dotenv::load(std::env::args_os().skip(1)) {
+        console::complain(&failure.report());
+        return failure.exit_code();
+    }
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let ended = Environment::of(parsed.command.config()).and_then(|environment| match environment.complete(parsed) {
-        Ok(cli) => run(cli.command, &environment),
-        Err(error) => Ok(usage(&error)),
-    });
-    ended.unwrap_or_else(|failure| {
-        console::complain(&failure.report());
-        failure.exit_code()
-    })
+    match run(cli.command) {
+        Ok(outcome) => outcome.into(),
+        Err(failure) => {
+            console::complain(&failure.report());
+            failure.exit_code()
+        }
+    }
 }
 
-fn run(command: Command, environment: &Environment) -> Result<ExitCode, Failure> {
-    let outcome = match command {
+fn run(command: Command) -> Result<Outcome, Failure> {
+    match command {
         Command::Standalone(args) => standalone::run(&args),
-        Command::Server(args) => server::run(&args, environment),
+        Command::Server(args) => server::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Manage(args) => manage::run(&args),
         Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),
-    };
-    outcome.map(ExitCode::from)
+    }
 }
 
 /// Help and version are answers; anything else that stops the parser is wrong usage, which is 1 here and not clap's 2.

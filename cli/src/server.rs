@@ -4,33 +4,33 @@
 mod database;
 
 use proxy::Proxy;
+use secrecy::SecretString;
 use store::HolderId;
 
 use crate::args::ServerArgs;
 use crate::console;
-use crate::env_file::Environment;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
 use crate::serving::{self, first_contact, local_url};
 use database::Database;
 
 /// Serves until a signal.
-pub(crate) fn run(args: &ServerArgs, environment: &Environment) -> Result<Outcome, Failure> {
-    let _management_token = environment.secret("MANAGEMENT_TOKEN").ok_or_else(|| {
+pub(crate) fn run(args: &ServerArgs) -> Result<Outcome, Failure> {
+    let _management_token = variable("MANAGEMENT_TOKEN").ok_or_else(|| {
         Failure::new(
             "MANAGEMENT_TOKEN is not set: give it in the environment or the configuration file, such as the output of `openssl rand -hex 32`",
         )
     })?;
     let _log = logging::start(&args.serve.log)?;
     let runtime = serving::runtime()?;
-    let ended = runtime.block_on(serve(args, environment));
+    let ended = runtime.block_on(serve(args));
     runtime.shutdown_timeout(serving::LEFTOVERS);
     ended
 }
 
-async fn serve(args: &ServerArgs, environment: &Environment) -> Result<Outcome, Failure> {
+async fn serve(args: &ServerArgs) -> Result<Outcome, Failure> {
     let asked_to_end = serving::signals()?;
-    let database = Database::of(args, environment)?;
+    let database = Database::of(args)?;
     let holder = HolderId::new();
     let mut proxy = Proxy::bind(serving::settings(&args.serve, args.addr)).map_err(Failure::new)?;
     let url = local_url(proxy.addr());
@@ -49,4 +49,9 @@ async fn serve(args: &ServerArgs, environment: &Environment) -> Result<Outcome, 
     }
     tracing::info!(cut_replies = drained.cut, "ended");
     Ok(Outcome::Ok)
+}
+
+/// A variable of the environment, which the configuration file completes; an empty one counts as none.
+fn variable(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::LogArgs;
 use super::values::{duration, listen_addr};
+use super::{ConfigFile, LogArgs};
 
 /// Flags of every command that serves /v1.
 #[derive(Debug, Args)]
@@ -59,9 +59,9 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "FILE", env = "DATABASE_PATH", default_value = "data/llm-proxy.db")]
     pub(crate) db: PathBuf,
 
-    /// The configuration file, lines NAME=VALUE; .env if there is one
-    #[arg(long, value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    /// The configuration file.
+    #[command(flatten)]
+    _config: ConfigFile,
 
     /// Flags of every command that serves.
     #[command(flatten)]

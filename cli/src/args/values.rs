@@ -78,6 +78,14 @@ pub(super) fn log_filter(text: &str) -> Result<EnvFilterText, String> {
     }
 }
 
+/// A text that says something.
+pub(super) fn non_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// A path, or none if the text is empty.
 pub(super) fn optional_path(text: &str) -> Result<OptionalPath, String> {
     Ok(OptionalPath((!text.is_empty()).then(|| PathBuf::from(text))))

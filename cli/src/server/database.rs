@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use secrecy::{ExposeSecret, SecretString};
 use store::{Claim, Fleet, HolderId, KeyRing, ProviderApi, ProviderAuth, ProviderSpec, SealingKey, Store, StoreError};
 
+use super::variable;
 use crate::args::{ServerArgs, public_url};
-use crate::env_file::Environment;
 use crate::exit::Failure;
 use crate::private_file::{Lock, LockError, read_secret, write_secret};
 use crate::serving::{Contact, NoContact};
@@ -38,14 +38,15 @@ enum Engine {
 
 impl Database {
     /// Decides which one it is; locks a SQLite file, and makes its key at the first start.
-    pub(super) fn of(args: &ServerArgs, environment: &Environment) -> Result<Self, Failure> {
-        let openai_url = environment.get("OPENAI_API_URL").unwrap_or_else(|| OPENAI_URL.to_owned());
-        let openai_url = public_url(&openai_url).map_err(|why| Failure::new(format_args!("OPENAI_API_URL: {why}")))?;
-        let given = match environment.secret("ENCRYPTION_KEY") {
+    pub(super) fn of(args: &ServerArgs) -> Result<Self, Failure> {
+        let openai_url = variable("OPENAI_API_URL");
+        let openai_url = public_url(openai_url.as_ref().map_or(OPENAI_URL, ExposeSecret::expose_secret))
+            .map_err(|why| Failure::new(format_args!("OPENAI_API_URL: {why}")))?;
+        let given = match variable("ENCRYPTION_KEY") {
             None => None,
             Some(text) => Some(SealingKey::from_base64(text.expose_secret()).map_err(|why| Failure::new(format_args!("ENCRYPTION_KEY: {why}")))?),
         };
-        let (engine, key) = match environment.secret("DATABASE_URL") {
+        let (engine, key) = match variable("DATABASE_URL") {
             Some(url) => {
                 let key = given.ok_or_else(|| {
                     Failure::new(
