@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use secrecy::{ExposeSecret, SecretString};
-use store::{Claim, Fleet, HolderId, KeyRing, ProviderApi, ProviderAuth, ProviderSpec, SealingKey, Store, StoreError};
+use store::{Claim, Fleet, HolderId, KeyRing, PostgresOptions, ProviderApi, ProviderAuth, ProviderSpec, SealingKey, Store, StoreError};
 
 use super::variable;
 use crate::args::{ServerArgs, public_url};
@@ -85,6 +85,11 @@ impl Database {
     /// Opens, migrates, claims, and puts in what this process was told about the provider.
     pub(super) async fn open(&self, holder: HolderId) -> Result<Contact, NoContact> {
         let store = self.store().await.map_err(|error| self.sort(error))?;
+        // What a server says to this is about the server, its users and its databases, and somebody may be about to mend it.
+        if let (Engine::Postgres { .. }, Err(error @ StoreError::Refused(_))) = (&self.engine, store.schema_info().await) {
+            store.close().await;
+            return Err(NoContact::Yet("the database refuses this process: see the log".to_owned(), error));
+        }
         match self.prepare(&store, holder).await {
             Ok(fleet) => Ok(Contact { store, fleet }),
             Err(error) => {
@@ -97,7 +102,7 @@ impl Database {
     async fn store(&self) -> store::Result<Store> {
         match &self.engine {
             Engine::Sqlite { path, .. } => Store::open_sqlite(path, self.keys.clone()).await,
-            Engine::Postgres { .. } => Err(StoreError::Unavailable("no such engine yet".into())),
+            Engine::Postgres { url } => Store::open_postgres(url.expose_secret(), self.keys.clone(), PostgresOptions::default()),
         }
     }
 
