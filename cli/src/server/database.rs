@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use proxy::Reporting;
 use secrecy::{ExposeSecret, SecretString};
 use store::{Claim, Fleet, HolderId, KeyRing, PostgresOptions, ProviderApi, ProviderAuth, ProviderSpec, SealingKey, Store, StoreError};
 
@@ -79,6 +80,14 @@ impl Database {
         match self.engine {
             Engine::Sqlite { .. } => "sqlite",
             Engine::Postgres { .. } => "postgres",
+        }
+    }
+
+    /// How soon it is to hear what was used.
+    pub(super) fn reporting(&self) -> Reporting {
+        match self.engine {
+            Engine::Sqlite { .. } => Reporting::Prompt,
+            Engine::Postgres { .. } => Reporting::Sparing,
         }
     }
 
