@@ -14,6 +14,7 @@ pub mod database;
 pub mod dead_end;
 pub mod manifests;
 pub mod mount;
+pub mod postgres;
 pub mod program;
 pub mod provider;
 pub mod random;
