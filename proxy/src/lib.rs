@@ -11,6 +11,7 @@ mod connection;
 mod control;
 mod cors;
 mod data_thread;
+mod database;
 mod dispatch;
 mod drain;
 mod forward;
@@ -32,4 +33,4 @@ mod upstream;
 
 pub use drain::DrainReport;
 pub use server::{Proxy, StartError};
-pub use settings::{DrainSettings, EgressProxies, EgressSettings, Limits, Settings};
+pub use settings::{DrainSettings, EgressProxies, EgressSettings, Limits, Reporting, Settings};

@@ -1,13 +1,16 @@
 //! The error body of `/manage`: `{"error": string, "code": string}`.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An error as `/manage` answers it and its clients read it. Unlike on `/v1`, `error` is a plain string.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// What happened, to which object, and what to do.
+    #[schema(max_length = 2048)]
     pub error: String,
     /// What a program branches on, such as `token_not_found`.
+    #[schema(max_length = 64, pattern = "^[a-z_]+$")]
     pub code: String,
 }
 
