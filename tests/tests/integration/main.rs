@@ -17,5 +17,6 @@ mod hang_up;
 mod leaks;
 mod limits;
 mod sdk;
+mod store_on_postgres;
 mod upstream;
 mod usage;
