@@ -20,3 +20,4 @@ mod sdk;
 mod store_on_postgres;
 mod upstream;
 mod usage;
+mod with_postgres;
