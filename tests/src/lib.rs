@@ -19,6 +19,7 @@ pub mod program;
 pub mod provider;
 pub mod random;
 pub mod sdk;
+pub mod server;
 pub mod stage;
 pub mod standalone;
 pub mod status;
