@@ -191,7 +191,7 @@ impl Proxy {
             })),
             follower: tokio::spawn(follower.run(FollowerInbox { loads, stop })),
             sweeper: tokio::spawn(sweep(fleet.clone())),
-            usage: tokio::spawn(flush_usage(fleet, Arc::clone(&self.shared), usage_stop)),
+            usage: tokio::spawn(flush_usage(fleet, holder, Arc::clone(&self.shared), usage_stop)),
             stop_follower,
             usage_done,
         });

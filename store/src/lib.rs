@@ -14,6 +14,7 @@ mod grants;
 mod ids;
 mod keyring;
 mod ledger;
+mod listen;
 mod migrate;
 mod projects;
 mod providers;
