@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use operator::files::{self, FilesReconciler, Sources};
-use proxy::{DrainSettings, EgressSettings, Proxy, Settings};
+use proxy::{DrainSettings, EgressSettings, ManageSettings, ManagementToken, Proxy, Settings};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -57,7 +57,7 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
     let database = database::open(&dir, &manifests).await?;
     let Database { store, claim, fleet, holder } = database;
 
-    let proxy = Proxy::start(settings(args), fleet.clone(), holder).await.map_err(Failure::new)?;
+    let proxy = Proxy::start(settings(args, &dir), fleet.clone(), holder).await.map_err(Failure::new)?;
     let local_url = local_url(proxy.addr());
     let base_url = format!("{}/v1", args.public_url.as_deref().unwrap_or(&local_url));
     let mut reconciler = FilesReconciler::new(sources, dir.path(), fleet.clone(), claim, base_url).map_err(Failure::new)?;
@@ -104,8 +104,13 @@ fn announce(local_url: &str, env_files: &[impl AsRef<Path>]) {
     }
 }
 
-fn settings(args: &StandaloneArgs) -> Settings {
+fn settings(args: &StandaloneArgs, dir: &DataDir) -> Settings {
+    let manage = ManageSettings {
+        listen: None,
+        token: ManagementToken::File(dir.management_token()),
+    };
     Settings {
+        manage: Some(manage),
         listen: args.listen,
         threads: args.threads,
         egress: EgressSettings {

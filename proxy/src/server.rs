@@ -1,7 +1,7 @@
 //! A running data plane: its threads, its control tasks, and its orderly end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +17,7 @@ use crate::data_thread::{self, Seed};
 use crate::drain::{DrainReport, Phase};
 use crate::grant::GrantTable;
 use crate::listener;
+use crate::manage::{self, Manage};
 use crate::metrics::ThreadCounters;
 use crate::settings::Settings;
 use crate::shared::{ControlHandle, Shared, ThreadShare};
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The first contact with the database failed.
     #[error("the fleet cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// The management token cannot be had.
+    #[error("{0}")]
+    Manage(String),
     /// A thread cannot be started.
     #[error("a data thread cannot be started: {0}")]
     Thread(io::Error),
@@ -62,8 +66,42 @@ struct ControlTasks {
     settler: tokio::task::JoinHandle<bool>,
     follower: tokio::task::JoinHandle<()>,
     usage: tokio::task::JoinHandle<()>,
+    manage: Option<ManageTasks>,
     stop_follower: watch::Sender<bool>,
     usage_done: watch::Sender<bool>,
+}
+
+/// What runs for `/manage` besides its requests.
+struct ManageTasks {
+    address: Option<SocketAddr>,
+    listener: Option<tokio::task::JoinHandle<()>>,
+    denials: tokio::task::JoinHandle<()>,
+    stop_listener: watch::Sender<bool>,
+    stop_denials: watch::Sender<bool>,
+}
+
+impl ManageTasks {
+    fn start(manage: Arc<Manage>, listener: Option<TcpListener>, shared: &Arc<Shared>) -> Self {
+        let (stop_listener, listener_stop) = watch::channel(false);
+        let (stop_denials, denials_stop) = watch::channel(false);
+        Self {
+            address: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+            listener: listener.map(|listener| tokio::spawn(manage::listen(Arc::clone(&manage), listener, listener_stop))),
+            denials: tokio::spawn(manage::follow_denials(manage, Arc::clone(shared), denials_stop)),
+            stop_listener,
+            stop_denials,
+        }
+    }
+
+    /// No more requests first, then the last refusals.
+    async fn stop(self) {
+        self.stop_listener.send_replace(true);
+        if let Some(listener) = self.listener {
+            let _ = listener.await;
+        }
+        self.stop_denials.send_replace(true);
+        let _ = self.denials.await;
+    }
 }
 
 impl Proxy {
@@ -75,6 +113,11 @@ impl Proxy {
         let count = thread_count(settings.threads);
         let egress = Egress::new(&settings.egress).map_err(|e: EgressError| StartError::Egress(e.to_string()))?;
         let wanted = settings.listen;
+        let manage = settings.manage.as_ref().map(|manage| Manage::new(manage, fleet.clone(), holder));
+        let manage = manage.transpose().map_err(StartError::Manage)?.map(Arc::new);
+        let own = settings.manage.as_ref().and_then(|manage| manage.listen);
+        let own = own.map(|address| manage::bind(address).map_err(|why| StartError::Listen { address, why }));
+        let own = own.transpose()?;
         let (address, listeners) = listener::bind(wanted, count).map_err(|why| StartError::Listen { address: wanted, why })?;
 
         let shared = Arc::new(Shared {
@@ -86,6 +129,7 @@ impl Proxy {
             synced: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
+            manage: manage.clone().filter(|_| own.is_none()),
             threads: (0..count)
                 .map(|_| ThreadShare {
                     counters: Arc::new(ThreadCounters::new()),
@@ -131,6 +175,7 @@ impl Proxy {
                 recalls: recall_requests,
             })),
             follower: tokio::spawn(follower.run(FollowerInbox { loads: load_requests, stop })),
+            manage: manage.map(|manage| ManageTasks::start(manage, own, &shared)),
             usage: tokio::spawn(flush_usage(fleet, Arc::clone(&shared), usage_stop)),
             stop_follower,
             usage_done,
@@ -148,6 +193,12 @@ impl Proxy {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The bound address of `/manage`, if it has one of its own.
+    #[must_use]
+    pub fn manage_addr(&self) -> Option<SocketAddr> {
+        self.control.manage.as_ref().and_then(|manage| manage.address)
     }
 
     /// Leaves in order (contracts.md §6): announce, stop accepting, let running replies end, give leases back, sign off.
@@ -177,7 +228,13 @@ impl Proxy {
         // Together, because each of them may be waiting for a database that is away.
         self.control.usage_done.send_replace(true);
         self.control.stop_follower.send_replace(true);
-        let (usage, follower, leases_returned) = tokio::join!(
+        let manage = async {
+            if let Some(manage) = self.control.manage {
+                manage.stop().await;
+            }
+        };
+        let (_, usage, follower, leases_returned) = tokio::join!(
+            tokio::time::timeout(LAST_WORDS, manage),
             tokio::time::timeout(LAST_WORDS, self.control.usage),
             tokio::time::timeout(LAST_WORDS, self.control.follower),
             tokio::time::timeout(LAST_WORDS, self.control.settler),

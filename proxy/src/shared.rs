@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::block::Block;
 use crate::clock::SharedClock;
 use crate::grant::{Grant, GrantTable};
+use crate::manage::Manage;
 use crate::metrics::ThreadCounters;
 use crate::outcome::UsageSink;
 use crate::settings::Settings;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     /// The grace has ended: replies that still run end now. Whoever waits sees it within a few dozen milliseconds, because during a drain
     /// every connection's task is woken that often.
     pub(crate) aborting: AtomicBool,
+    /// `/manage`, where it is served beside `/v1`.
+    pub(crate) manage: Option<Arc<Manage>>,
     pub(crate) threads: Vec<ThreadShare>,
 }
 

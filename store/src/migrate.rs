@@ -16,13 +16,22 @@ struct Migration {
 }
 
 /// All of them, ascending and without gaps.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    min_reader: 1,
-    min_writer: 1,
-    sqlite_up: include_str!("../../migrations/sqlite/0001_initial.up.sql"),
-    sqlite_down: include_str!("../../migrations/sqlite/0001_initial.down.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        min_reader: 1,
+        min_writer: 1,
+        sqlite_up: include_str!("../../migrations/sqlite/0001_initial.up.sql"),
+        sqlite_down: include_str!("../../migrations/sqlite/0001_initial.down.sql"),
+    },
+    Migration {
+        version: 2,
+        min_reader: 1,
+        min_writer: 1,
+        sqlite_up: include_str!("../../migrations/sqlite/0003_manage.up.sql"),
+        sqlite_down: include_str!("../../migrations/sqlite/0003_manage.down.sql"),
+    },
+];
 
 /// The newest schema that this binary knows.
 const KNOWN: i64 = MIGRATIONS.len() as i64;
