@@ -6,8 +6,8 @@ CREATE UNIQUE INDEX projects_api_name ON projects (fleet_id, name) WHERE origin 
 
 CREATE INDEX usage_by_token ON usage (fleet_id, token_id);
 
-ALTER TABLE audit ADD COLUMN id TEXT NOT NULL DEFAULT '';
-ALTER TABLE audit ADD COLUMN project_id TEXT NOT NULL DEFAULT '';
-ALTER TABLE audit ADD COLUMN token_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN id TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN project_id TEXT COLLATE "C" NOT NULL DEFAULT '';
+ALTER TABLE audit ADD COLUMN token_id TEXT COLLATE "C" NOT NULL DEFAULT '';
 ALTER TABLE audit ADD COLUMN times BIGINT NOT NULL DEFAULT 1;
 CREATE UNIQUE INDEX audit_by_id ON audit (fleet_id, id);

@@ -29,7 +29,7 @@ mod usage;
 
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditRecord, ChainView};
 pub use clock::DbTime;
-pub use engine::Store;
+pub use engine::{PostgresOptions, Store};
 pub use error::{Result, StoreError};
 pub use feed::{Change, FeedHead, FeedVersion, Subject};
 pub use files::{FileObject, FileObjectKey};
