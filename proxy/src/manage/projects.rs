@@ -97,7 +97,7 @@ pub(super) async fn revoke_tokens(State(context): State<Arc<Context>>, inbound: 
 pub(super) fn deletion_not_permitted() -> Response {
     let body = json!({
         "error": "method not allowed",
-        "message": "project deletion is not permitted: deactivate it with PATCH and is_active: false",
+        "message": "project deletion is not permitted",
         "code": "method_not_allowed",
     });
     let headers = [
