@@ -63,15 +63,13 @@ impl Gate {
 
     /// Lets whoever presents the token pass.
     pub(super) fn admit(&self, headers: &HeaderMap, source: IpAddr) -> Result<(), Problem> {
-        let presented = bearer(headers);
-        if presented.is_some_and(|presented| self.opens(presented)) {
+        // Who presents nothing guesses nothing.
+        let presented = bearer(headers).ok_or_else(Problem::missing_token)?;
+        if self.opens(presented) {
             return Ok(());
         }
         self.throttle.failed(source, Instant::now()).map_err(Problem::throttled)?;
-        Err(match presented {
-            Some(_) => Problem::invalid_token(),
-            None => Problem::missing_token(),
-        })
+        Err(Problem::invalid_token())
     }
 
     fn opens(&self, presented: &[u8]) -> bool {

@@ -18,7 +18,9 @@ use super::problem::Problem;
 use super::query::Query;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const MAX_IDEMPOTENCY_KEY: usize = 255;
+const MAX_HEADER: usize = 255;
+/// Rows count from 1.
+const NO_VERSION: i64 = 0;
 
 /// Who sent a request, and under which id.
 #[derive(Clone, Debug)]
@@ -99,49 +101,34 @@ impl Inbound {
         Ok(context.fleet.token_of_value(&TokenDigest::of(value)).await?)
     }
 
-    /// The version that `If-Match` names; `None` if any will do.
+    /// The version that `If-Match` names; `None` if any will do. What is no ETag of ours names a version that no row has.
     pub(super) fn if_version(&self) -> Result<Option<i64>, Problem> {
-        let mut values = self.headers.get_all(IF_MATCH).iter();
-        let (value, None) = (values.next(), values.next()) else {
-            return Err(Problem::bad_request("invalid_header", "If-Match may be there only once."));
+        let text = match self.visible(&IF_MATCH)? {
+            None | Some("*") => return Ok(None),
+            Some(text) => text,
         };
-        let Some(value) = value else { return Ok(None) };
-        let text = value.to_str().unwrap_or("").trim();
-        if text == "*" {
-            return Ok(None);
-        }
         let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-        let version = version.filter(|v| !v.is_empty() && v.len() <= 18 && v.bytes().all(|b| b.is_ascii_digit()));
-        version
-            .and_then(|version| version.parse().ok())
-            .map(Some)
-            .ok_or_else(|| Problem::bad_request("invalid_header", "If-Match must be * or the ETag of an answer, with its quotation marks."))
+        Ok(Some(version.and_then(|version| version.parse().ok()).unwrap_or(NO_VERSION)))
     }
 
     /// The client's Idempotency-Key, bound to this request.
     pub(super) fn idempotency(&self) -> Result<Option<IdempotencyKey>, Problem> {
-        let mut values = self.headers.get_all(IDEMPOTENCY_KEY).iter();
-        let invalid = || {
-            Problem::bad_request(
-                "invalid_header",
-                format!("Idempotency-Key must be there once, with 1 to {MAX_IDEMPOTENCY_KEY} visible ASCII characters."),
-            )
-        };
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return if self.headers.contains_key(IDEMPOTENCY_KEY) {
-                Err(invalid())
-            } else {
-                Ok(None)
-            };
-        };
-        let key = value.as_bytes();
-        if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY || !key.iter().all(u8::is_ascii_graphic) {
-            return Err(invalid());
-        }
-        Ok(Some(IdempotencyKey {
+        Ok(self.visible(&IDEMPOTENCY_KEY)?.map(|key| IdempotencyKey {
             scope: format!("{} {}", self.method, self.uri.path()),
-            key: String::from_utf8_lossy(key).into_owned(),
+            key: key.to_owned(),
             request_digest: Sha256::digest(&self.body).into(),
         }))
+    }
+
+    /// A header that may be there once, with visible ASCII characters.
+    fn visible(&self, name: &HeaderName) -> Result<Option<&str>, Problem> {
+        let mut values = self.headers.get_all(name).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        let text = value.to_str().unwrap_or("").trim();
+        if values.next().is_some() || !(1..=MAX_HEADER).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+            let message = format!("{name} may be there once, with 1 to {MAX_HEADER} visible ASCII characters.");
+            return Err(Problem::bad_request("invalid_header", message));
+        }
+        Ok(Some(text))
     }
 }

@@ -20,10 +20,10 @@ const MINUTE_MS: i64 = 60_000;
 
 pub(super) async fn list(State(context): State<Arc<Context>>, inbound: Inbound) -> Result<Response, Problem> {
     let limit = page::limit(&inbound.query)?;
-    let [camel, snake] = ["activeOnly", "active_only"].map(|name| inbound.query.flag(name));
+    let (camel, snake) = (inbound.query.flag("activeOnly")?, inbound.query.flag("active_only")?);
     let filter = TokenFilter {
         projects: projects(&inbound.query)?,
-        active_only: camel? == Some(true) || snake? == Some(true),
+        active_only: camel == Some(true) || snake == Some(true),
         after: inbound.query.uuid("cursor")?.map(Into::into),
     };
     let rows = context.fleet.managed_tokens(&filter, limit + 1).await?;

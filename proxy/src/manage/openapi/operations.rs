@@ -147,8 +147,8 @@ fn etag() -> Value {
 fn if_match() -> Value {
     json!({
         "name": "If-Match", "in": "header", "required": false,
-        "description": "Do it only if the object still has this ETag; `*`: whatever it has.",
-        "schema": {"type": "string", "maxLength": 20, "pattern": "^(?:\\*|\"[0-9]{1,18}\")$"},
+        "description": "Do it only if the object still has this ETag, with its quotation marks; `*`: whatever it has.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     })
 }
 
