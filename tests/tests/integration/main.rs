@@ -16,6 +16,7 @@ mod files;
 mod hang_up;
 mod leaks;
 mod limits;
+mod manage;
 mod sdk;
 mod upstream;
 mod usage;
