@@ -17,6 +17,7 @@ mod fleet;
 mod hang_up;
 mod leaks;
 mod limits;
+mod manage;
 mod outages;
 mod replicas;
 mod revocation;

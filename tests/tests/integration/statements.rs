@@ -16,7 +16,6 @@ const BOUND: f64 = 20.0;
 
 /// Statements by what they are for. Those of a transaction that only one purpose has are counted with it; BEGIN and COMMIT are shared out by the
 /// number of transactions.
-#[derive(Debug, Default)]
 struct Counts {
     ledger_and_usage: i64,
     poll: i64,
@@ -79,8 +78,12 @@ fn cost(processes: usize) -> f64 {
         let thousands = (requests as f64 / 1e3).max(took.as_secs_f64() * RATE as f64 / 1e3);
         let cost = counts.ledger_and_usage as f64 / thousands;
         eprintln!(
-            "{processes} processes, {:.0} requests/s: {cost:.1} statements per 1,000 requests, apart from {counts:?} in {took:.1?}",
-            requests as f64 / took.as_secs_f64()
+            "{processes} processes, {:.0} requests/s: {cost:.1} statements per 1,000 requests; in {took:.1?} besides {} to poll, {} to \
+             acknowledge, {} to look for expired leases",
+            requests as f64 / took.as_secs_f64(),
+            counts.poll,
+            counts.heartbeat,
+            counts.sweep
         );
         if cost > BOUND {
             for (text, calls) in &statements {
