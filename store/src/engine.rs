@@ -79,6 +79,15 @@ impl Store {
         }
     }
 
+    /// A connection whose statements may stand for themselves, each of them a transaction: on PostgreSQL that saves BEGIN and COMMIT, and who
+    /// reads before writing must find out in the writing statement whether what was read still stands. On SQLite it is [`Store::begin`].
+    pub(crate) async fn begin_optimistic(&self) -> Result<Conn> {
+        match &self.shared.engine {
+            Engine::Sqlite { .. } => self.begin().await,
+            Engine::Postgres(server) => Ok(Conn::Postgres(server.reach.single().await?)),
+        }
+    }
+
     /// A transaction whose reads all see the same moment.
     pub(crate) async fn snapshot(&self) -> Result<Conn> {
         match &self.shared.engine {

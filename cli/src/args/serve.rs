@@ -55,6 +55,10 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "ADDR", env = "LISTEN_ADDR", default_value = ":8080", value_parser = listen_addr)]
     pub(crate) addr: SocketAddr,
 
+    /// Address of its own for /manage, which is then not served on --addr
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) manage_listen: Option<SocketAddr>,
+
     /// The SQLite database; its folder is made if need be
     #[arg(long, value_name = "FILE", env = "DATABASE_PATH", default_value = "data/llm-proxy.db")]
     pub(crate) db: PathBuf,
