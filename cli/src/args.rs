@@ -1,6 +1,7 @@
 //! The command line: commands, flags, the environment variables behind them, and how their values read.
 //! It refuses to know what the commands do.
 
+mod chat;
 mod manage;
 mod values;
 
@@ -8,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use chat::{ChatArgs, OpenaiCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use manage::{
     ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
@@ -38,6 +40,9 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Administer projects and tokens of a running server
     Manage(Box<ManageArgs>),
+    /// Use the OpenAI API of a proxy
+    #[command(subcommand)]
+    Openai(OpenaiCommand),
     /// Print the version
     Version,
 }

@@ -1,6 +1,7 @@
 //! The one binary `llm-proxy`: parses the command line, runs the command, turns its end into an exit code.
 
 mod args;
+mod chat;
 mod client;
 mod console;
 mod data_dir;
@@ -42,6 +43,7 @@ fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Standalone(args) => standalone::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Manage(args) => manage::run(&args),
+        Command::Openai(command) => chat::run(&command),
         Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),
     }
 }

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod by_hand;
+mod chat;
 mod check;
+mod manage;
 mod process;
+mod scripted;
 mod start;
 mod usage;
