@@ -3,11 +3,11 @@
 
 mod chat;
 mod manage;
+mod serve;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub(crate) use chat::{ChatArgs, OpenaiCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,7 +15,9 @@ pub(crate) use manage::{
     ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
     TokenListArgs, TokenName, TokenUpdateArgs,
 };
-use values::{EnvFilterText, OptionalPath, duration, listen_addr, log_filter, optional_path, public_url};
+pub(crate) use serve::{ServeArgs, ServerArgs};
+pub(crate) use values::public_url;
+use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -36,6 +38,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve what manifests in files declare, with a local SQLite database: no cluster needed
     Standalone(Box<StandaloneArgs>),
+    /// Serve what is created through /manage: projects and tokens in a database of its own, or in a PostgreSQL that several processes share
+    Server(Box<ServerArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
     /// Administer projects and tokens of a running server
@@ -70,29 +74,9 @@ pub(crate) struct StandaloneArgs {
     #[arg(long, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
 
-    /// Threads that carry requests; 0 means one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) threads: usize,
-
-    /// Certificate authorities (PEM) trusted besides the system's when calling providers
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca_bundle: Option<PathBuf>,
-
-    /// Browser origin that gets CORS headers, such as https://app.example.com; repeatable, every origin if absent
-    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
-    pub(crate) allowed_origins: Vec<String>,
-
-    /// After SIGTERM: how long to go on accepting while /ready says 503
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
-    pub(crate) drain_delay: Duration,
-
-    /// After that: how long running requests may take to finish
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    pub(crate) drain_grace: Duration,
-
-    /// Flags of the log.
+    /// Flags of every command that serves.
     #[command(flatten)]
-    pub(crate) log: LogArgs,
+    pub(crate) serve: ServeArgs,
 }
 
 /// Flags of the log.

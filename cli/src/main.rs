@@ -9,6 +9,9 @@ mod dotenv;
 mod exit;
 mod logging;
 mod manage;
+mod private_file;
+mod server;
+mod serving;
 mod standalone;
 mod status;
 mod table;
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Standalone(args) => standalone::run(&args),
+        Command::Server(args) => server::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Manage(args) => manage::run(&args),
         Command::Openai(command) => chat::run(&command),

@@ -11,6 +11,7 @@ mod connection;
 mod control;
 mod cors;
 mod data_thread;
+mod database;
 mod dispatch;
 mod drain;
 mod forward;

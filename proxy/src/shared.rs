@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::block::Block;
 use crate::clock::SharedClock;
+use crate::database::DatabaseState;
 use crate::grant::{Grant, GrantTable};
 use crate::metrics::ThreadCounters;
 use crate::outcome::UsageSink;
@@ -26,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) acked_version: AtomicU64,
     /// The first sync with the database has happened.
     pub(crate) synced: AtomicBool,
+    /// What is known of the database beyond the clock's last contact.
+    pub(crate) database: DatabaseState,
     /// /ready says no; answers carry `Connection: close`.
     pub(crate) draining: AtomicBool,
     /// The grace has ended: replies that still run end now. Whoever waits sees it within a few dozen milliseconds, because during a drain

@@ -62,25 +62,33 @@ pub enum StoreError {
 impl StoreError {
     /// The same error with the path of the file that it is about.
     pub(crate) fn about(self, path: &std::path::Path) -> Self {
-        let path = path.display();
+        self.at(&path.display().to_string())
+    }
+
+    /// The same error with the place that it is about: a file, or a server's address.
+    pub(crate) fn at(self, place: &str) -> Self {
         match self {
-            Self::Unavailable(why) => Self::Unavailable(format!("{path}: {why}")),
-            Self::ReadOnly(why) => Self::ReadOnly(format!("{path}: {why}")),
-            Self::Full(why) => Self::Full(format!("{path}: {why}")),
-            Self::Refused(why) => Self::Refused(format!("{path}: {why}")),
+            Self::Unavailable(why) => Self::Unavailable(format!("{place}: {why}")),
+            Self::ReadOnly(why) => Self::ReadOnly(format!("{place}: {why}")),
+            Self::Full(why) => Self::Full(format!("{place}: {why}")),
+            Self::Refused(why) => Self::Refused(format!("{place}: {why}")),
             other => other,
         }
     }
 }
 
 impl From<sqlx::Error> for StoreError {
-    /// Sorts by what the caller can do. Messages of SQLite name tables and columns, never bound values.
+    /// Sorts by what the caller can do. Messages of SQLite and the primary messages of PostgreSQL name tables and columns, never bound
+    /// values; PostgreSQL's DETAIL quotes rows, and is left out.
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as E;
         match error {
             E::Database(error) => match error.try_downcast::<sqlx::sqlite::SqliteError>() {
                 Ok(error) => from_sqlite(&error),
-                Err(error) => Self::Refused(error.to_string()),
+                Err(error) => match error.try_downcast::<sqlx::postgres::PgDatabaseError>() {
+                    Ok(error) => from_postgres(error.code(), error.message()),
+                    Err(error) => Self::Refused(error.to_string()),
+                },
             },
             E::ColumnDecode { index, source } => Self::Corrupt {
                 what: "column",
@@ -88,6 +96,7 @@ impl From<sqlx::Error> for StoreError {
             },
             E::PoolTimedOut => Self::Unavailable("no connection came free in time".into()),
             E::Io(error) => from_io(&error),
+            E::Tls(error) => Self::Refused(format!("TLS: {error}: check sslmode and sslrootcert of the database URL")),
             error @ (E::PoolClosed | E::WorkerCrashed | E::BeginFailed) => Self::Unavailable(error.to_string()),
             error => Self::Refused(error.to_string()),
         }
@@ -117,6 +126,26 @@ fn from_sqlite(error: &sqlx::sqlite::SqliteError) -> StoreError {
         13 => StoreError::Full(message),                             // FULL
         11 => StoreError::Refused(format!("the file is damaged, restore a copy: {message}")), // CORRUPT
         26 => StoreError::Refused(format!("the file is no SQLite database: {message}")), // NOTADB
+        _ => StoreError::Refused(message),
+    }
+}
+
+/// SQLSTATE codes (postgresql.org/docs/current/errcodes-appendix.html).
+fn from_postgres(code: &str, message: &str) -> StoreError {
+    let message = format!("{} (SQLSTATE {code})", message.replace('\n', " "));
+    match code {
+        // A server in recovery, or `default_transaction_read_only`.
+        "25006" => StoreError::ReadOnly(format!("{message}: point the database URL at the primary")),
+        "53100" => StoreError::Full(message),
+        "28P01" | "28000" => StoreError::Refused(format!("{message}: check user and password of the database URL, and pg_hba.conf")),
+        "3D000" => StoreError::Refused(format!("{message}: create it first")),
+        "3F000" => StoreError::Refused(format!("{message}: create the schema that search_path names first")),
+        "42501" => StoreError::Refused(format!("{message}: grant it to the role of the database URL")),
+        // Serialization, deadlock, a lock or a statement that took too long, an idle transaction that was ended.
+        "40001" | "40P01" | "55P03" | "57014" | "25P03" | "58030" => StoreError::Unavailable(message),
+        // Connections, resources (too many connections, out of memory), shutdown and recovery.
+        _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => StoreError::Unavailable(message),
+        "XX001" | "XX002" => StoreError::Refused(format!("the database is damaged, restore a copy: {message}")),
         _ => StoreError::Refused(message),
     }
 }

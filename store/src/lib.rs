@@ -26,7 +26,7 @@ mod tokens;
 mod usage;
 
 pub use clock::DbTime;
-pub use engine::Store;
+pub use engine::{PostgresOptions, Store};
 pub use error::{Result, StoreError};
 pub use feed::{Change, FeedHead, FeedVersion, Subject};
 pub use files::{FileObject, FileObjectKey};

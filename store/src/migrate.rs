@@ -13,6 +13,8 @@ struct Migration {
     min_writer: i64,
     sqlite_up: &'static str,
     sqlite_down: &'static str,
+    postgres_up: &'static str,
+    postgres_down: &'static str,
 }
 
 /// All of them, ascending and without gaps.
@@ -22,7 +24,12 @@ const MIGRATIONS: &[Migration] = &[Migration {
     min_writer: 1,
     sqlite_up: include_str!("../../migrations/sqlite/0001_initial.up.sql"),
     sqlite_down: include_str!("../../migrations/sqlite/0001_initial.down.sql"),
+    postgres_up: include_str!("../../migrations/postgres/0001_initial.up.sql"),
+    postgres_down: include_str!("../../migrations/postgres/0001_initial.down.sql"),
 }];
+
+/// The advisory lock of migrators, the same for all fleets of one PostgreSQL database: "llm-prox" as a number.
+const MIGRATORS: i64 = i64::from_be_bytes(*b"llm-prox");
 
 /// The newest schema that this binary knows.
 const KNOWN: i64 = MIGRATIONS.len() as i64;
@@ -78,7 +85,7 @@ impl Store {
                 found.check_writer()?;
                 return Ok(found);
             }
-            let mut tx = self.begin().await?;
+            let mut tx = self.begin_migration().await?;
             // Read again under the lock: another migrator may have been faster.
             let at = version_of(found_by(&mut tx).await?);
             if at == 0 {
@@ -87,7 +94,7 @@ impl Store {
             let Some(next) = MIGRATIONS.iter().find(|migration| migration.version == at + 1) else {
                 continue;
             };
-            run(&mut tx, next.sqlite_up).await?;
+            run(&mut tx, next.sqlite_up, next.postgres_up).await?;
             note(&mut tx, next).await?;
             tx.commit().await?;
             tracing::info!(version = next.version, "migrated the database");
@@ -100,7 +107,7 @@ impl Store {
     /// [`StoreError::SchemaTooNew`] if the database is newer than this binary; those of any write.
     pub async fn migrate_down(&self, to: i64) -> Result<Option<SchemaInfo>> {
         loop {
-            let mut tx = self.begin().await?;
+            let mut tx = self.begin_migration().await?;
             let found = found_by(&mut tx).await?;
             let at = version_of(found);
             if at <= to.max(0) {
@@ -109,13 +116,24 @@ impl Store {
             let Some(last) = MIGRATIONS.iter().find(|migration| migration.version == at) else {
                 return Err(StoreError::SchemaTooNew { found: at, known: KNOWN });
             };
-            run(&mut tx, last.sqlite_down).await?;
+            run(&mut tx, last.sqlite_down, last.postgres_down).await?;
             if let Some(before) = MIGRATIONS.iter().find(|migration| migration.version == at - 1) {
                 note(&mut tx, before).await?;
             }
             tx.commit().await?;
             tracing::info!(version = last.version, "took a migration back");
         }
+    }
+
+    /// A transaction that no other migrator runs beside.
+    async fn begin_migration(&self) -> Result<Conn> {
+        let mut tx = self.begin().await?;
+        if let OnEngine::Postgres(connection) = tx.on_engine() {
+            connection.take_time().await?;
+            // Of the transaction, not of the session: it also holds behind a pooler, and goes with whoever dies.
+            sql!(tx, exec, "SELECT pg_advisory_xact_lock($1)", MIGRATORS)?;
+        }
+        Ok(tx)
     }
 
     /// The schema as it stands; `None` in an empty database.
@@ -144,6 +162,12 @@ async fn found_by(conn: &mut Conn) -> Result<Option<SchemaInfo>> {
             one,
             "SELECT COUNT(*) AS n FROM sqlite_master WHERE type = 'table' AND name = 'schema_info'"
         )?,
+        // Only in the schema that new tables go to: one further down the search path may be another fleet's.
+        OnEngine::Postgres(_) => sql!(
+            conn,
+            one,
+            "SELECT COUNT(*) AS n FROM pg_catalog.pg_tables WHERE schemaname = current_schema() AND tablename = 'schema_info'"
+        )?,
     };
     if tables.int("n")? == 0 {
         return Ok(None);
@@ -160,26 +184,37 @@ async fn found_by(conn: &mut Conn) -> Result<Option<SchemaInfo>> {
 
 /// An unmigrated database that holds something belongs to somebody else.
 async fn refuse_foreign_tables(conn: &mut Conn) -> Result<()> {
-    let tables = match conn.on_engine() {
-        OnEngine::Sqlite(_) => sql!(
-            conn,
-            one,
-            "SELECT COUNT(*) AS n FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
-        )?,
+    let (tables, remedy) = match conn.on_engine() {
+        OnEngine::Sqlite(_) => (
+            sql!(
+                conn,
+                one,
+                "SELECT COUNT(*) AS n FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+            )?,
+            "a file of its own",
+        ),
+        OnEngine::Postgres(_) => {
+            // Those of an extension belong to whoever runs the server.
+            let others = "SELECT COUNT(*) AS n FROM pg_catalog.pg_class c
+                WHERE c.relnamespace = to_regnamespace(current_schema()) AND c.relkind IN ('r', 'p')
+                    AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d
+                        WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')";
+            (sql!(conn, one, others)?, "a database or a schema of its own")
+        }
     };
     match tables.int("n")? {
         0 => Ok(()),
         n => Err(StoreError::Refused(format!(
-            "the database holds {n} tables of something else: give llm-proxy a file of its own"
+            "the database holds {n} tables of something else: give llm-proxy {remedy}"
         ))),
     }
 }
 
-async fn run(conn: &mut Conn, sqlite: &'static str) -> Result<()> {
+async fn run(conn: &mut Conn, sqlite: &'static str, postgres: &'static str) -> Result<()> {
     match conn.on_engine() {
-        OnEngine::Sqlite(c) => sqlx::raw_sql(sqlite).execute(c).await?,
-    };
-    Ok(())
+        OnEngine::Sqlite(c) => sqlx::raw_sql(sqlite).execute(c).await.map(drop).map_err(StoreError::from),
+        OnEngine::Postgres(c) => c.simple(postgres).await,
+    }
 }
 
 async fn note(tx: &mut Conn, migration: &Migration) -> Result<()> {

@@ -1,21 +1,25 @@
 //! One SQL text for every engine: a connection in use, a row read by type, and the one macro that runs a text on either.
-//! It refuses to know tables. The second engine becomes a second arm in each `match` here.
+//! It refuses to know tables.
 
 use sqlx::pool::PoolConnection;
+use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Row as _, Sqlite, Transaction};
 
+use crate::engine::PgConn;
 use crate::error::{Result, StoreError};
 
 /// A connection that someone uses: within a transaction, or for a single read.
 pub(crate) enum Conn {
     SqliteTx(Transaction<'static, Sqlite>),
     SqliteRead(PoolConnection<Sqlite>),
+    Postgres(PgConn),
 }
 
 /// The engine's own connection within a [`Conn`]; what the macro matches on.
 pub(crate) enum OnEngine<'c> {
     Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConn),
 }
 
 impl Conn {
@@ -23,6 +27,7 @@ impl Conn {
         match self {
             Self::SqliteTx(tx) => OnEngine::Sqlite(tx),
             Self::SqliteRead(connection) => OnEngine::Sqlite(connection),
+            Self::Postgres(connection) => OnEngine::Postgres(connection),
         }
     }
 
@@ -31,6 +36,7 @@ impl Conn {
         match self {
             Self::SqliteTx(tx) => Ok(tx.commit().await?),
             Self::SqliteRead(_) => Ok(()),
+            Self::Postgres(connection) => connection.commit().await,
         }
     }
 
@@ -39,6 +45,7 @@ impl Conn {
         match self {
             Self::SqliteTx(tx) => Ok(tx.rollback().await?),
             Self::SqliteRead(_) => Ok(()),
+            Self::Postgres(connection) => connection.rollback().await,
         }
     }
 }
@@ -49,27 +56,54 @@ impl Conn {
 macro_rules! sql {
     ($conn:expr, exec, $text:expr $(, $bind:expr)* $(,)?) => {
         match $conn.on_engine() {
-            $crate::statement::OnEngine::Sqlite(c) => sqlx::query($text)$(.bind($bind))*.execute(c).await
+            $crate::statement::OnEngine::Sqlite(c) => sqlx::query::<sqlx::Sqlite>($text)$(.bind($bind))*.execute(c).await
                 .map(|done| done.rows_affected()).map_err($crate::error::StoreError::from),
+            $crate::statement::OnEngine::Postgres(c) => {
+                let query = sqlx::query::<sqlx::Postgres>($text)$(.bind($bind))*.persistent(c.persistent);
+                match c.lend() {
+                    Ok((connection, watch)) => watch.over(query.execute(connection)).await.map(|done| done.rows_affected()),
+                    Err(error) => Err(error),
+                }
+            }
         }
     };
     ($conn:expr, one, $text:expr $(, $bind:expr)* $(,)?) => {
         match $conn.on_engine() {
-            $crate::statement::OnEngine::Sqlite(c) => sqlx::query($text)$(.bind($bind))*.fetch_one(c).await
+            $crate::statement::OnEngine::Sqlite(c) => sqlx::query::<sqlx::Sqlite>($text)$(.bind($bind))*.fetch_one(c).await
                 .map($crate::statement::Row::Sqlite).map_err($crate::error::StoreError::from),
+            $crate::statement::OnEngine::Postgres(c) => {
+                let query = sqlx::query::<sqlx::Postgres>($text)$(.bind($bind))*.persistent(c.persistent);
+                match c.lend() {
+                    Ok((connection, watch)) => watch.over(query.fetch_one(connection)).await.map($crate::statement::Row::Postgres),
+                    Err(error) => Err(error),
+                }
+            }
         }
     };
     ($conn:expr, optional, $text:expr $(, $bind:expr)* $(,)?) => {
         match $conn.on_engine() {
-            $crate::statement::OnEngine::Sqlite(c) => sqlx::query($text)$(.bind($bind))*.fetch_optional(c).await
+            $crate::statement::OnEngine::Sqlite(c) => sqlx::query::<sqlx::Sqlite>($text)$(.bind($bind))*.fetch_optional(c).await
                 .map(|row| row.map($crate::statement::Row::Sqlite)).map_err($crate::error::StoreError::from),
+            $crate::statement::OnEngine::Postgres(c) => {
+                let query = sqlx::query::<sqlx::Postgres>($text)$(.bind($bind))*.persistent(c.persistent);
+                match c.lend() {
+                    Ok((connection, watch)) => watch.over(query.fetch_optional(connection)).await.map(|row| row.map($crate::statement::Row::Postgres)),
+                    Err(error) => Err(error),
+                }
+            }
         }
     };
     ($conn:expr, all, $text:expr $(, $bind:expr)* $(,)?) => {
         match $conn.on_engine() {
-            $crate::statement::OnEngine::Sqlite(c) => sqlx::query($text)$(.bind($bind))*.fetch_all(c).await
-                .map(|rows| rows.into_iter().map($crate::statement::Row::Sqlite).collect::<Vec<_>>())
-                .map_err($crate::error::StoreError::from),
+            $crate::statement::OnEngine::Sqlite(c) => sqlx::query::<sqlx::Sqlite>($text)$(.bind($bind))*.fetch_all(c).await
+                .map(|rows| rows.into_iter().map($crate::statement::Row::Sqlite).collect::<Vec<_>>()).map_err($crate::error::StoreError::from),
+            $crate::statement::OnEngine::Postgres(c) => {
+                let query = sqlx::query::<sqlx::Postgres>($text)$(.bind($bind))*.persistent(c.persistent);
+                match c.lend() {
+                    Ok((connection, watch)) => watch.over(query.fetch_all(connection)).await.map(|rows| rows.into_iter().map($crate::statement::Row::Postgres).collect::<Vec<_>>()),
+                    Err(error) => Err(error),
+                }
+            }
         }
     };
 }
@@ -78,6 +112,7 @@ pub(crate) use sql;
 /// A row of either engine.
 pub(crate) enum Row {
     Sqlite(SqliteRow),
+    Postgres(PgRow),
 }
 
 /// Reads a column as the type that the caller's return type asks for.
@@ -85,6 +120,7 @@ macro_rules! column {
     ($row:expr, $name:expr) => {
         match $row {
             Row::Sqlite(row) => row.try_get($name).map_err(StoreError::from),
+            Row::Postgres(row) => row.try_get($name).map_err(StoreError::from),
         }
     };
 }

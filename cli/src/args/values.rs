@@ -37,7 +37,7 @@ pub(super) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Scheme and authority, and perhaps a path, without a trailing `/` or `/v1`.
-pub(super) fn public_url(text: &str) -> Result<String, String> {
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let base = text.trim_end_matches('/');
     let base = base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/');

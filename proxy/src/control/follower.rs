@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::outage::Outage;
 use super::settler::Blocks;
+use crate::database::Writer;
 use crate::grant::{Grant, Standing};
 use crate::shared::{LoadRequest, Loaded, Recall, Shared};
 use crate::upstream::Upstream;
@@ -51,6 +52,7 @@ pub(crate) struct Follower {
     era: u64,
     heartbeat: Option<(FeedVersion, Instant)>,
     outage: Outage,
+    unwritten: Outage,
 }
 
 /// A look-up's end, and the era in which it began.
@@ -79,6 +81,7 @@ impl Follower {
             era: 0,
             heartbeat: None,
             outage: Outage::new("the database cannot be read: known tokens are served until the stale window ends"),
+            unwritten: Outage::new("the heartbeat cannot be written: what this replica follows is not known to others"),
         }
     }
 
@@ -279,8 +282,15 @@ impl Follower {
         if due {
             let stale_after = i64::try_from(self.shared.clock.stale_after_ms()).unwrap_or(i64::MAX);
             match self.fleet.heartbeat(self.holder, self.applied, stale_after).await {
-                Ok(()) => self.heartbeat = Some((self.applied, Instant::now())),
-                Err(error) => tracing::warn!(%error, "the heartbeat cannot be written"),
+                Ok(()) => {
+                    self.heartbeat = Some((self.applied, Instant::now()));
+                    self.unwritten.ended();
+                    self.shared.database.wrote(Writer::Heartbeat, None);
+                }
+                Err(error) => {
+                    self.unwritten.began(&error);
+                    self.shared.database.wrote(Writer::Heartbeat, Some(&error));
+                }
             }
         }
     }

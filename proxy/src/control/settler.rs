@@ -11,7 +11,8 @@ use tokio::time::MissedTickBehavior;
 use super::held::Held;
 use super::outage::Outage;
 use crate::block::Block;
-use crate::shared::{LeaseRequest, Leased, Recall};
+use crate::database::Writer;
+use crate::shared::{LeaseRequest, Leased, Recall, Shared};
 
 /// What was spent is told at least this often (contracts.md §3 asks for 1 s).
 const SETTLE_EVERY: Duration = Duration::from_millis(250);
@@ -44,15 +45,17 @@ pub(crate) struct SettlerInbox {
 pub(crate) struct Settler {
     fleet: Fleet,
     holder: HolderId,
+    shared: Arc<Shared>,
     held: HashMap<QuotaId, Held>,
     outage: Outage,
 }
 
 impl Settler {
-    pub(crate) fn new(fleet: Fleet, holder: HolderId) -> Self {
+    pub(crate) fn new(fleet: Fleet, holder: HolderId, shared: Arc<Shared>) -> Self {
         Self {
             fleet,
             holder,
+            shared,
             held: HashMap::new(),
             outage: Outage::new("the ledger cannot be reached: blocks in hand are spent, then requests are refused with 503"),
         }
@@ -183,6 +186,7 @@ impl Settler {
             Ok(answers) => answers,
             Err(error) => {
                 self.outage.began(&error);
+                self.shared.database.wrote(Writer::Ledger, Some(&error));
                 for report in reports {
                     if let Some(held) = self.held.get_mut(&report.quota) {
                         held.unanswered();
@@ -192,6 +196,7 @@ impl Settler {
             }
         };
         self.outage.ended();
+        self.shared.database.wrote(Writer::Ledger, None);
         let now = Instant::now();
         let answers: HashMap<_, _> = answers.iter().map(|answer| (answer.quota, answer)).collect();
         let mut filled = HashSet::new();

@@ -8,6 +8,7 @@ use store::{Fleet, TokenId, UsageDelta};
 use tokio::sync::watch;
 
 use super::outage::Outage;
+use crate::database::Writer;
 use crate::shared::Shared;
 
 const FLUSH_EVERY: Duration = Duration::from_millis(400);
@@ -51,10 +52,14 @@ pub(crate) async fn flush(fleet: Fleet, shared: Arc<Shared>, mut done: watch::Re
             let rows: Vec<_> = kept.0.values().cloned().collect();
             match fleet.add_usage(&rows).await {
                 Ok(()) => {
+                    shared.database.wrote(Writer::Usage, None);
                     outage.ended();
                     kept.0.clear();
                 }
-                Err(error) => outage.began(&error),
+                Err(error) => {
+                    shared.database.wrote(Writer::Usage, Some(&error));
+                    outage.began(&error);
+                }
             }
         }
         if last {

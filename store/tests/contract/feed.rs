@@ -48,7 +48,7 @@ async fn what_already_stands_so_writes_nothing(database: Database) {
     let project = world.project("team").await;
     let token = world.token("app", project, Some(10)).await;
     let head = fleet.feed_head().await.unwrap().version;
-    let written = "SELECT SUM(version) FROM (SELECT version FROM tokens UNION ALL SELECT version FROM projects UNION ALL SELECT version FROM quotas)";
+    let written = "SELECT SUM(version) FROM (SELECT version FROM tokens UNION ALL SELECT version FROM projects UNION ALL SELECT version FROM quotas) AS versions";
     let before = world.database.number(written).await;
 
     assert_eq!(fleet.put_providers(&[echo()]).await.unwrap(), head);

@@ -48,7 +48,7 @@ async fn a_uid_is_minted_at_first_sight_and_kept_through_changes(database: Datab
 async fn an_unchanged_object_takes_no_write_lock(database: Database) {
     let world = database.fleet().await;
     world.fleet.see_file_object(&key("app"), "a.yaml", &json!({"ttl": "1h"})).await.unwrap();
-    let reader = store::Store::open_sqlite_readonly(&world.database.file()).await.unwrap();
+    let reader = world.database.open_readonly().await;
     let (_, reading) = reader.claimed().await.unwrap().unwrap();
     reading.see_file_object(&key("app"), "a.yaml", &json!({"ttl": "1h"})).await.unwrap();
     let written = reading.see_file_object(&key("app"), "a.yaml", &json!({"ttl": "2h"})).await;

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use store::{
-    Claim, CredentialSpec, DbTime, Fleet, FleetId, KeyRing, Owner, PendingRevision, ProjectId, ProjectSpec, ProjectState, ProviderApi, ProviderAuth,
-    ProviderSpec, ResourceUid, SealingKey, Store, TokenId, TokenValue, TokenView,
+    Claim, CredentialSpec, DbTime, Fleet, FleetId, KeyRing, Owner, PendingRevision, PostgresOptions, ProjectId, ProjectSpec, ProjectState,
+    ProviderApi, ProviderAuth, ProviderSpec, ResourceUid, SealingKey, Store, TokenId, TokenValue, TokenView,
 };
+
+use crate::server::PgDatabase;
 
 /// Where every test's clock starts.
 pub(crate) const T0: DbTime = DbTime(1_800_000_000_000);
@@ -23,6 +25,12 @@ macro_rules! on_every_engine {
                 super::$name($crate::harness::Database::sqlite()).await;
             })+
         }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name($crate::harness::Database::postgres().await).await;
+            })+
+        }
     };
 }
 pub(crate) use on_every_engine;
@@ -30,6 +38,7 @@ pub(crate) use on_every_engine;
 /// An empty database of one engine, and how to get at it behind the store's back.
 pub(crate) enum Database {
     Sqlite { dir: tempfile::TempDir },
+    Postgres(PgDatabase),
 }
 
 impl Database {
@@ -39,26 +48,46 @@ impl Database {
         }
     }
 
-    pub(crate) fn file(&self) -> PathBuf {
+    pub(crate) async fn postgres() -> Self {
+        Self::Postgres(PgDatabase::create().await)
+    }
+
+    /// A folder with all that the database holds: its own files, or a dump of every row, bytes in hexadecimal.
+    pub(crate) async fn contents(&self) -> PathBuf {
         match self {
-            Self::Sqlite { dir } => dir.path().join("store.db"),
+            Self::Sqlite { dir } => dir.path().to_owned(),
+            Self::Postgres(database) => database.dump().await,
         }
     }
 
     pub(crate) async fn open(&self, keys: KeyRing) -> Store {
         match self {
-            Self::Sqlite { .. } => Store::open_sqlite(&self.file(), keys).await.unwrap(),
+            Self::Sqlite { dir } => Store::open_sqlite(&dir.path().join("store.db"), keys).await.unwrap(),
+            Self::Postgres(database) => Store::open_postgres(database.url(), keys, PostgresOptions::default()).unwrap(),
+        }
+    }
+
+    /// A store that cannot write: a file that is opened for reading, a server whose transactions are read-only.
+    pub(crate) async fn open_readonly(&self) -> Store {
+        match self {
+            Self::Sqlite { dir } => Store::open_sqlite_readonly(&dir.path().join("store.db")).await.unwrap(),
+            Self::Postgres(database) => {
+                let url = format!("{}?options=-cdefault_transaction_read_only%3Don", database.url());
+                Store::open_postgres(&url, KeyRing::single(SealingKey::generate()), PostgresOptions::default()).unwrap()
+            }
         }
     }
 
     /// Runs a text that the store would never run.
     pub(crate) async fn raw(&self, text: &str) {
         match self {
-            Self::Sqlite { .. } => {
-                sqlx::raw_sql(AssertSqlSafe(text.to_owned()))
-                    .execute(&mut self.connect().await)
-                    .await
-                    .unwrap();
+            Self::Sqlite { dir } => {
+                let done = sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut sqlite(dir).await).await;
+                done.unwrap();
+            }
+            Self::Postgres(database) => {
+                let done = sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(&mut database.connect().await).await;
+                done.unwrap();
             }
         }
     }
@@ -66,20 +95,37 @@ impl Database {
     /// The one number that a text selects.
     pub(crate) async fn number(&self, text: &str) -> i64 {
         match self {
-            Self::Sqlite { .. } => sqlx::query(AssertSqlSafe(text.to_owned()))
-                .fetch_one(&mut self.connect().await)
-                .await
-                .unwrap()
-                .get(0),
+            Self::Sqlite { dir } => {
+                let text = AssertSqlSafe(text.to_owned());
+                sqlx::query(text).fetch_one(&mut sqlite(dir).await).await.unwrap().get(0)
+            }
+            Self::Postgres(database) => {
+                // Sums of BIGINT are NUMERIC.
+                let text = AssertSqlSafe(format!("SELECT CAST(n AS BIGINT) FROM ({text}) AS numbers(n)"));
+                sqlx::query(text).fetch_one(&mut database.connect().await).await.unwrap().get(0)
+            }
         }
     }
 
-    async fn connect(&self) -> SqliteConnection {
-        SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(self.file()))
-            .await
-            .unwrap()
+    /// How many tables and views there are.
+    pub(crate) async fn relations(&self) -> i64 {
+        match self {
+            Self::Sqlite { .. } => self.number("SELECT COUNT(*) FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'").await,
+            Self::Postgres(_) => {
+                self.number("SELECT COUNT(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+                    .await
+            }
+        }
     }
+}
 
+async fn sqlite(dir: &tempfile::TempDir) -> SqliteConnection {
+    SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(dir.path().join("store.db")))
+        .await
+        .unwrap()
+}
+
+impl Database {
     pub(crate) async fn fleet(self) -> World {
         let keys = SealingKey::generate();
         let store = self.open(KeyRing::single(keys)).await;

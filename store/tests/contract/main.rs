@@ -11,5 +11,6 @@ mod harness;
 mod projects;
 mod quotas;
 mod secrecy;
+mod server;
 mod tokens;
 mod traffic;

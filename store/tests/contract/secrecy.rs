@@ -51,13 +51,14 @@ async fn no_token_and_no_provider_key_lies_in_the_files(database: Database) {
     assert!(world.fleet.load_grant(&token.value.digest()).await.unwrap().unwrap().provider.is_none());
     world.fleet.projects().await.unwrap();
 
-    let file = world.database.file();
-    let folder = file.parent().unwrap();
+    let folder = world.database.contents().await;
+    let folder = folder.as_path();
     let secrets = [key, token.value.expose(), &token.value.expose()[15..]];
     for secret in secrets {
         assert!(found_in(folder, secret).is_empty(), "in the log");
     }
     world.store.close().await;
+    world.database.contents().await;
     for secret in secrets {
         assert!(found_in(folder, secret).is_empty(), "in the file");
     }

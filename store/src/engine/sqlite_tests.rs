@@ -133,7 +133,7 @@ async fn a_folder_that_the_reader_cannot_write_is_no_obstacle() {
     let program = dir.path().join("reader");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     let mut again = Command::new(&program);
-    again.args(["--exact", "engine::tests::a_folder_that_the_reader_cannot_write_is_no_obstacle"]);
+    again.args(["--exact", "engine::sqlite::tests::a_folder_that_the_reader_cannot_write_is_no_obstacle"]);
     again.env(
         FOLDERS,
         format!("{}=one:{}=two", closed.join("store.db").display(), killed.join("store.db").display()),

@@ -1,0 +1,21 @@
+-- Everything goes, children before parents.
+DROP TABLE audit;
+DROP TABLE idempotency_keys;
+DROP TABLE file_objects;
+DROP TABLE usage;
+DROP TABLE leases;
+DROP TABLE quotas;
+DROP TABLE token_revisions;
+DROP TABLE tokens;
+DROP TABLE credentials;
+DROP TABLE projects;
+DROP TABLE routes;
+DROP TABLE models;
+DROP TABLE providers;
+DROP TABLE replicas;
+DROP TABLE changes;
+DROP TABLE feed_head;
+DROP FUNCTION notify_feed();
+DROP TABLE fleets;
+DROP TABLE schema_info;
+DROP VIEW clock;
