@@ -3,6 +3,7 @@
 
 mod chat;
 mod manage;
+mod migrate;
 mod serve;
 mod values;
 
@@ -12,9 +13,10 @@ use std::path::PathBuf;
 pub(crate) use chat::{ChatArgs, OpenaiCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use manage::{
-    ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
-    TokenListArgs, TokenName, TokenUpdateArgs,
+    AuditCommand, AuditListArgs, ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs,
+    TokenCommand, TokenGenerateArgs, TokenListArgs, TokenName, TokenUpdateArgs, UsageArgs,
 };
+pub(crate) use migrate::{MigrateArgs, MigrateCommand};
 pub(crate) use serve::{ServeArgs, ServerArgs};
 pub(crate) use values::public_url;
 use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Server(Box<ServerArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
+    /// Bring a database's schema up, take it back, or show where it stands
+    Migrate(MigrateArgs),
     /// Administer projects and tokens of a running server
     Manage(Box<ManageArgs>),
     /// Use the OpenAI API of a proxy

@@ -53,3 +53,12 @@ fn read_bounded(max: u64) -> Result<Zeroizing<String>, String> {
         Ok(_) => Ok(text),
     }
 }
+
+/// Asks a person; `None` if there is no terminal to ask at.
+pub(crate) fn confirm(question: &str) -> Result<Option<bool>, Failure> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    let answer = dialoguer::Confirm::new().with_prompt(question).default(false).interact();
+    answer.map(Some).map_err(|error| Failure::new(format_args!("no answer: {error}")))
+}
