@@ -32,7 +32,7 @@ async fn serve(args: &ServerArgs) -> Result<Outcome, Failure> {
     let asked_to_end = serving::signals()?;
     let database = Database::of(args.db.as_deref())?;
     let holder = HolderId::new();
-    let mut proxy = Proxy::bind(serving::settings(&args.serve, args.addr)).map_err(Failure::new)?;
+    let mut proxy = Proxy::bind(serving::settings(&args.serve, args.addr, database.reporting())).map_err(Failure::new)?;
     let url = local_url(proxy.addr());
     tracing::info!(url, database = database.kind(), "listening");
     let contact = first_contact(&mut proxy, holder, &asked_to_end, async || database.open(holder).await).await?;

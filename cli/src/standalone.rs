@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use operator::files::{self, FilesReconciler, Sources};
-use proxy::Proxy;
+use proxy::{Proxy, Reporting};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -43,7 +43,7 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
     let database = database::open(&dir, &manifests).await?;
     let Database { store, claim, fleet, holder } = database;
 
-    let proxy = Proxy::start(serving::settings(&args.serve, args.listen), fleet.clone(), holder)
+    let proxy = Proxy::start(serving::settings(&args.serve, args.listen, Reporting::Prompt), fleet.clone(), holder)
         .await
         .map_err(Failure::new)?;
     let local_url = local_url(proxy.addr());

@@ -33,4 +33,4 @@ mod upstream;
 
 pub use drain::DrainReport;
 pub use server::{Proxy, StartError};
-pub use settings::{DrainSettings, EgressProxies, EgressSettings, Limits, Settings};
+pub use settings::{DrainSettings, EgressProxies, EgressSettings, Limits, Reporting, Settings};

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::SharedClock;
-use crate::control::{Follower, FollowerInbox, Settler, SettlerInbox, flush_usage, sweep};
+use crate::control::{Blocks, Follower, FollowerInbox, Settler, SettlerInbox, flush_usage, sweep};
 use crate::data_thread::{self, Seed};
 use crate::database::DatabaseState;
 use crate::drain::{DrainReport, Phase};
@@ -174,7 +174,8 @@ impl Proxy {
             return Ok(());
         };
         let (recalls, recall_requests) = mpsc::channel(QUEUE);
-        let mut follower = Follower::new(fleet.clone(), holder, Arc::clone(&self.shared), recalls, fences.clone());
+        let blocks = Blocks::default();
+        let mut follower = Follower::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks.clone(), recalls, fences.clone());
         follower.sync().await?;
 
         let Control::Waiting(Inboxes { loads, leases, .. }) = std::mem::replace(&mut self.control, Control::Gone) else {
@@ -182,7 +183,7 @@ impl Proxy {
         };
         let (stop_follower, stop) = watch::channel(false);
         let (usage_done, usage_stop) = watch::channel(false);
-        let settler = Settler::new(fleet.clone(), holder, Arc::clone(&self.shared));
+        let settler = Settler::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks);
         self.control = Control::Running(ControlTasks {
             settler: tokio::spawn(settler.run(SettlerInbox {
                 leases,

@@ -21,6 +21,18 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// How long known tokens are served after the last good contact with the database.
     pub stale_after: Duration,
+    /// How soon the database hears what was used.
+    pub reporting: Reporting,
+}
+
+/// How soon the database hears what was used. What is lost when a process is killed is the same: what it had leased is forfeited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reporting {
+    /// At once, nearly: for a process that is alone on its database, where people look at figures within a second.
+    #[default]
+    Prompt,
+    /// Within 1 s near a limit's end, and within 5 s otherwise: for a database that many processes share.
+    Sparing,
 }
 
 impl Default for Settings {
@@ -33,6 +45,7 @@ impl Default for Settings {
             drain: DrainSettings::default(),
             allowed_origins: Vec::new(),
             stale_after: Duration::from_secs(300),
+            reporting: Reporting::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use store::{TokenDigest, TokenId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::block::Block;
+use crate::block::{Block, Permit};
 use crate::clock::SharedClock;
 use crate::database::DatabaseState;
 use crate::grant::{Grant, GrantTable};
@@ -64,10 +64,12 @@ pub(crate) struct LeaseRequest {
 }
 
 /// What the settler did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Leased {
-    /// There are units in the block: try to take one.
-    Granted,
+    /// A unit, taken for whoever asked: nothing can give it back before it is used.
+    Granted(Permit),
+    /// Units came, and others who had asked before took them all: ask again.
+    Outrun,
     /// The ledger answered that nothing is free at this moment.
     Empty,
     /// The quota's row is gone.

@@ -67,6 +67,8 @@ pub struct LeaseAnswer {
     pub quota: QuotaId,
     /// The holder's cumulative amount now.
     pub amount: u64,
+    /// What the ledger has booked as spent by this holder since its start.
+    pub spent: u64,
     /// The limit; `i64::MAX` if it was removed.
     pub max_units: u64,
     /// Reported as spent by all holders.
@@ -202,6 +204,7 @@ impl Fleet {
         Ok(LeaseAnswer {
             quota: report.quota,
             amount: own.amount,
+            spent: own.spent,
             max_units: quota.max,
             used: quota.used,
             forfeited: quota.forfeited,

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use proxy::Reporting;
 use secrecy::{ExposeSecret, SecretString};
 use store::{Claim, Fleet, HolderId, KeyRing, PostgresOptions, ProviderApi, ProviderAuth, ProviderSpec, SealingKey, Store, StoreError};
 
@@ -77,9 +78,22 @@ impl Database {
         }
     }
 
+    /// How soon it is to hear what was used.
+    pub(super) fn reporting(&self) -> Reporting {
+        match self.engine {
+            Engine::Sqlite { .. } => Reporting::Prompt,
+            Engine::Postgres { .. } => Reporting::Sparing,
+        }
+    }
+
     /// Opens, migrates, claims, and puts in what this process was told about the provider.
     pub(crate) async fn open(&self, holder: HolderId) -> Result<Contact, NoContact> {
         let store = self.store().await.map_err(|error| self.sort(error))?;
+        // What a server says to this is about the server, its users and its databases, and somebody may be about to mend it.
+        if let (Engine::Postgres { .. }, Err(error @ StoreError::Refused(_))) = (&self.engine, store.schema_info().await) {
+            store.close().await;
+            return Err(NoContact::Yet("the database refuses this process: see the log".to_owned(), error));
+        }
         match self.prepare(&store, holder).await {
             Ok(fleet) => Ok(Contact { store, fleet }),
             Err(error) => {

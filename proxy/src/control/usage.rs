@@ -9,9 +9,12 @@ use tokio::sync::watch;
 
 use super::outage::Outage;
 use crate::database::Writer;
+use crate::settings::Reporting;
 use crate::shared::Shared;
 
 const FLUSH_EVERY: Duration = Duration::from_millis(400);
+/// On a database that other processes share, where each flush of each costs three statements.
+const FLUSH_SPARINGLY: Duration = Duration::from_secs(4);
 
 /// Rows that could not be written yet, added up, so that a database that is away costs memory per row and not per flush.
 #[derive(Default)]
@@ -39,9 +42,13 @@ impl Kept {
 pub(crate) async fn flush(fleet: Fleet, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
     let mut kept = Kept::default();
     let mut outage = Outage::new("usage cannot be written: it is kept and written later");
+    let pause = match shared.settings.reporting {
+        Reporting::Prompt => FLUSH_EVERY,
+        Reporting::Sparing => FLUSH_SPARINGLY,
+    };
     loop {
         let last = tokio::select! {
-            () = tokio::time::sleep(FLUSH_EVERY) => false,
+            () = tokio::time::sleep(pause) => false,
             // A sender that is gone means the same.
             _ = done.wait_for(|done| *done) => true,
         };
