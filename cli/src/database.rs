@@ -70,7 +70,10 @@ mod tests {
 
     #[test]
     fn a_database_is_named_without_its_password() {
-        assert_eq!(Choice::Postgres("postgres://u:canary@h/d".into()).to_string(), "PostgreSQL of DATABASE_URL");
+        assert_eq!(
+            Choice::Postgres("postgres://u:canary@h/d".into()).to_string(),
+            "PostgreSQL of DATABASE_URL"
+        );
         assert_eq!(Choice::Sqlite("a/b.db".into()).to_string(), "SQLite a/b.db");
     }
 }

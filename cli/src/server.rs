@@ -3,7 +3,8 @@
 
 pub(crate) mod database;
 
-use proxy::Proxy;
+use proxy::{ManagementToken, Proxy};
+use secrecy::SecretString;
 use store::HolderId;
 
 use crate::args::ServerArgs;
@@ -16,23 +17,24 @@ use database::Database;
 
 /// Serves until a signal.
 pub(crate) fn run(args: &ServerArgs) -> Result<Outcome, Failure> {
-    let _management_token = variable("MANAGEMENT_TOKEN").ok_or_else(|| {
+    let token = variable("MANAGEMENT_TOKEN").ok_or_else(|| {
         Failure::new(
             "MANAGEMENT_TOKEN is not set: give it in the environment or the configuration file, such as the output of `openssl rand -hex 32`",
         )
     })?;
     let _log = logging::start(&args.serve.log)?;
     let runtime = serving::runtime()?;
-    let ended = runtime.block_on(serve(args));
+    let ended = runtime.block_on(serve(args, token));
     runtime.shutdown_timeout(serving::LEFTOVERS);
     ended
 }
 
-async fn serve(args: &ServerArgs) -> Result<Outcome, Failure> {
+async fn serve(args: &ServerArgs, token: SecretString) -> Result<Outcome, Failure> {
     let asked_to_end = serving::signals()?;
     let database = Database::of(args.db.as_deref())?;
     let holder = HolderId::new();
-    let mut proxy = Proxy::bind(serving::settings(&args.serve, args.addr, database.reporting())).map_err(Failure::new)?;
+    let settings = serving::settings(&args.serve, args.addr, database.reporting(), ManagementToken::Fixed(token));
+    let mut proxy = Proxy::bind(settings).map_err(Failure::new)?;
     let url = local_url(proxy.addr());
     tracing::info!(url, database = database.kind(), "listening");
     let contact = first_contact(&mut proxy, holder, &asked_to_end, async || database.open(holder).await).await?;

@@ -20,6 +20,7 @@ mod headers;
 mod idle;
 mod inbound;
 mod listener;
+mod manage;
 mod metrics;
 mod operations;
 mod outbound;
@@ -32,5 +33,6 @@ mod shared;
 mod upstream;
 
 pub use drain::DrainReport;
+pub use manage::{ManageSettings, ManagementToken, openapi_document};
 pub use server::{Proxy, StartError};
 pub use settings::{DrainSettings, EgressProxies, EgressSettings, Limits, Reporting, Settings};

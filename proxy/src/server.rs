@@ -1,7 +1,7 @@
 //! A running data plane: its threads, its control tasks, and its orderly end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -18,6 +18,7 @@ use crate::database::DatabaseState;
 use crate::drain::{DrainReport, Phase};
 use crate::grant::GrantTable;
 use crate::listener;
+use crate::manage::{self, Manage};
 use crate::metrics::ThreadCounters;
 use crate::settings::Settings;
 use crate::shared::{ControlHandle, LeaseRequest, LoadRequest, Shared, ThreadShare};
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The first contact with the database failed.
     #[error("the fleet cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// The management token cannot be had.
+    #[error("{0}")]
+    Manage(String),
     /// A thread cannot be started.
     #[error("a data thread cannot be started: {0}")]
     Thread(io::Error),
@@ -56,6 +60,10 @@ pub struct Proxy {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    /// `/manage`, wherever it is served.
+    manage: Option<Arc<Manage>>,
+    /// Its own listener, if it has one.
+    manage_listener: Option<ManageListener>,
     control: Control,
 }
 
@@ -79,8 +87,55 @@ struct ControlTasks {
     follower: tokio::task::JoinHandle<()>,
     sweeper: tokio::task::JoinHandle<()>,
     usage: tokio::task::JoinHandle<()>,
+    denials: Option<Denials>,
     stop_follower: watch::Sender<bool>,
     usage_done: watch::Sender<bool>,
+}
+
+/// What writes refusals into the audit.
+struct Denials {
+    task: tokio::task::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Denials {
+    fn start(manage: Arc<Manage>, shared: &Arc<Shared>) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        Self {
+            task: tokio::spawn(manage::follow_denials(manage, Arc::clone(shared), stopped)),
+            stop,
+        }
+    }
+
+    /// The last refusals are written.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.task.await;
+    }
+}
+
+/// The listener that only `/manage` has.
+struct ManageListener {
+    address: Option<SocketAddr>,
+    task: tokio::task::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl ManageListener {
+    fn start(manage: Arc<Manage>, listener: TcpListener) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        Self {
+            address: listener.local_addr().ok(),
+            task: tokio::spawn(manage::listen(manage, listener, stopped)),
+            stop,
+        }
+    }
+
+    /// No more requests; those that run end.
+    async fn stop(self) {
+        self.stop.send_replace(true);
+        let _ = self.task.await;
+    }
 }
 
 impl Proxy {
@@ -108,6 +163,11 @@ impl Proxy {
         let count = thread_count(settings.threads);
         let egress = Egress::new(&settings.egress).map_err(|e: EgressError| StartError::Egress(e.to_string()))?;
         let wanted = settings.listen;
+        let manage = settings.manage.as_ref().map(|manage| Manage::new(manage));
+        let manage = manage.transpose().map_err(StartError::Manage)?.map(Arc::new);
+        let own = settings.manage.as_ref().and_then(|manage| manage.listen);
+        let own = own.map(|address| manage::bind(address).map_err(|why| StartError::Listen { address, why }));
+        let own = own.transpose()?;
         let (address, listeners) = listener::bind(wanted, count).map_err(|why| StartError::Listen { address: wanted, why })?;
 
         let shared = Arc::new(Shared {
@@ -120,6 +180,7 @@ impl Proxy {
             database: DatabaseState::default(),
             draining: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
+            manage: manage.clone().filter(|_| own.is_none()),
             threads: (0..count)
                 .map(|_| ThreadShare {
                     counters: Arc::new(ThreadCounters::new()),
@@ -156,6 +217,8 @@ impl Proxy {
             shared,
             phase,
             threads,
+            manage_listener: manage.clone().zip(own).map(|(manage, own)| ManageListener::start(manage, own)),
+            manage,
             control: Control::Waiting(Inboxes {
                 loads: load_requests,
                 leases: lease_requests,
@@ -183,6 +246,9 @@ impl Proxy {
         };
         let (stop_follower, stop) = watch::channel(false);
         let (usage_done, usage_stop) = watch::channel(false);
+        if let Some(manage) = &self.manage {
+            manage.connect(fleet.clone(), holder);
+        }
         let settler = Settler::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks);
         self.control = Control::Running(ControlTasks {
             settler: tokio::spawn(settler.run(SettlerInbox {
@@ -192,6 +258,7 @@ impl Proxy {
             follower: tokio::spawn(follower.run(FollowerInbox { loads, stop })),
             sweeper: tokio::spawn(sweep(fleet.clone())),
             usage: tokio::spawn(flush_usage(fleet, Arc::clone(&self.shared), usage_stop)),
+            denials: self.manage.clone().map(|manage| Denials::start(manage, &self.shared)),
             stop_follower,
             usage_done,
         });
@@ -207,6 +274,12 @@ impl Proxy {
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The bound address of `/manage`, if it has one of its own.
+    #[must_use]
+    pub fn manage_addr(&self) -> Option<SocketAddr> {
+        self.manage_listener.as_ref().and_then(|listener| listener.address)
     }
 
     /// Leaves in order (contracts.md §6): announce, stop accepting, let running replies end, give leases back, sign off.
@@ -233,6 +306,9 @@ impl Proxy {
             let _ = ended.await;
         }
 
+        if let Some(listener) = self.manage_listener {
+            listener.stop().await;
+        }
         let leases_returned = match self.control {
             Control::Running(tasks) => tasks.end().await,
             // There was never anything to return.
@@ -258,7 +334,13 @@ impl ControlTasks {
         // Together, because each of them may be waiting for a database that is away.
         self.usage_done.send_replace(true);
         self.stop_follower.send_replace(true);
-        let (usage, follower, leases_returned) = tokio::join!(
+        let denials = async {
+            if let Some(denials) = self.denials {
+                denials.stop().await;
+            }
+        };
+        let (_, usage, follower, leases_returned) = tokio::join!(
+            tokio::time::timeout(LAST_WORDS, denials),
             tokio::time::timeout(LAST_WORDS, self.usage),
             tokio::time::timeout(LAST_WORDS, self.follower),
             tokio::time::timeout(LAST_WORDS, self.settler),

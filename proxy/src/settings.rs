@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::manage::ManageSettings;
+
 /// Everything that [`crate::Proxy::start`] needs besides the fleet.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -23,6 +25,8 @@ pub struct Settings {
     pub stale_after: Duration,
     /// How soon the database hears what was used.
     pub reporting: Reporting,
+    /// Whether and how `/manage` is served; `None`: not at all.
+    pub manage: Option<ManageSettings>,
 }
 
 /// How soon the database hears what was used. What is lost when a process is killed is the same: what it had leased is forfeited.
@@ -46,6 +50,7 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             stale_after: Duration::from_secs(300),
             reporting: Reporting::default(),
+            manage: None,
         }
     }
 }

@@ -18,15 +18,26 @@ struct Migration {
 }
 
 /// All of them, ascending and without gaps.
-const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    min_reader: 1,
-    min_writer: 1,
-    sqlite_up: include_str!("../../migrations/sqlite/0001_initial.up.sql"),
-    sqlite_down: include_str!("../../migrations/sqlite/0001_initial.down.sql"),
-    postgres_up: include_str!("../../migrations/postgres/0001_initial.up.sql"),
-    postgres_down: include_str!("../../migrations/postgres/0001_initial.down.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        min_reader: 1,
+        min_writer: 1,
+        sqlite_up: include_str!("../../migrations/sqlite/0001_initial.up.sql"),
+        sqlite_down: include_str!("../../migrations/sqlite/0001_initial.down.sql"),
+        postgres_up: include_str!("../../migrations/postgres/0001_initial.up.sql"),
+        postgres_down: include_str!("../../migrations/postgres/0001_initial.down.sql"),
+    },
+    Migration {
+        version: 2,
+        min_reader: 1,
+        min_writer: 1,
+        sqlite_up: include_str!("../../migrations/sqlite/0003_manage.up.sql"),
+        sqlite_down: include_str!("../../migrations/sqlite/0003_manage.down.sql"),
+        postgres_up: include_str!("../../migrations/postgres/0003_manage.up.sql"),
+        postgres_down: include_str!("../../migrations/postgres/0003_manage.down.sql"),
+    },
+];
 
 /// The advisory lock of migrators, the same for all fleets of one PostgreSQL database: "llm-prox" as a number.
 const MIGRATORS: i64 = i64::from_be_bytes(*b"llm-prox");

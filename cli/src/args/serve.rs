@@ -12,6 +12,10 @@ use super::{ConfigFile, LogArgs};
 /// Flags of every command that serves /v1.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    /// Serve /manage at this address alone, instead of beside /v1
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) manage_listen: Option<SocketAddr>,
+
     /// Threads that carry requests; 0 means one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
