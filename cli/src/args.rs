@@ -5,6 +5,7 @@ mod chat;
 mod manage;
 mod migrate;
 mod serve;
+mod setup;
 mod values;
 
 use std::net::SocketAddr;
@@ -18,6 +19,7 @@ pub(crate) use manage::{
 };
 pub(crate) use migrate::{MigrateArgs, MigrateCommand};
 pub(crate) use serve::{ServeArgs, ServerArgs};
+pub(crate) use setup::{SetupArgs, listen_text};
 pub(crate) use values::public_url;
 use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
 
@@ -44,6 +46,8 @@ pub(crate) enum Command {
     Server(Box<ServerArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
+    /// Write the configuration file, bring the database up, and create a first project with its token
+    Setup(Box<SetupArgs>),
     /// Bring a database's schema up, take it back, or show where it stands
     Migrate(MigrateArgs),
     /// Administer projects and tokens of a running server

@@ -14,6 +14,7 @@ mod migrate;
 mod private_file;
 mod server;
 mod serving;
+mod setup;
 mod standalone;
 mod status;
 mod table;
@@ -48,6 +49,7 @@ fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Standalone(args) => standalone::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Setup(args) => setup::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Manage(args) => manage::run(&args),
         Command::Openai(command) => chat::run(&command),

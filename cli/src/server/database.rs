@@ -17,7 +17,7 @@ use crate::private_file::{Lock, LockError, read_secret, write_secret};
 use crate::serving::{Contact, NoContact};
 
 /// The provider that every project of a `server` has (contracts.md §10).
-const OPENAI: &str = "openai";
+pub(crate) const OPENAI: &str = "openai";
 const OPENAI_URL: &str = "https://api.openai.com";
 
 /// Everything that is needed to open it, again and again if need be.

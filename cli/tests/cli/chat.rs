@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::process::{Ended, llm_proxy};
 use crate::scripted::{Answer, Scripted, answer, events, json};
+use crate::terminal::Terminal;
 
 const HELLO: [&str; 5] = [
     r#"{"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
@@ -147,4 +148,46 @@ fn without_a_token_or_a_message_nothing_is_sent() {
         let ended: Ended = chat(&server, wrong).output().unwrap().into();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""), "{ended:?}");
     }
+}
+
+#[test]
+fn a_session_remembers_what_was_said_and_ctrl_c_ends_an_answer_only() {
+    let Answer::Bytes(begun) = events(&HELLO[..2]) else { unreachable!() };
+    let busy = json(503, r#"{"error":{"message":"busy","code":"overloaded"}}"#);
+    let server = Scripted::start([events(&HELLO), busy, Answer::Stall(begun), events(&HELLO)]);
+    let mut terminal = Terminal::run(&chat(&server, &[]));
+    terminal.expect("gpt-4: Ctrl-C ends an answer");
+    terminal.answer("> ", "first");
+    terminal.expect("Hello, world");
+    terminal.answer("> ", "second");
+    terminal.expect("HTTP 503: busy (overloaded)");
+    terminal.answer("> ", "third");
+    terminal.expect("Hello, ");
+    terminal.keys("\u{3}");
+    terminal.expect("(ended)");
+    terminal.answer("> ", "fourth");
+    terminal.expect("Hello, world");
+    terminal.expect("> ");
+    terminal.keys("\u{4}");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(0), "{shown}");
+    let asked: Vec<_> = (0..4).map(|_| server.asked()).collect();
+    let messages: serde_json::Value = serde_json::from_str(&asked[3].body).unwrap();
+    let said: Vec<_> = messages["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["content"].as_str().unwrap())
+        .collect();
+    assert_eq!(said, ["first", "Hello, world", "third", "Hello, ", "fourth"]);
+}
+
+#[test]
+fn a_session_ends_when_its_token_is_refused() {
+    let server = Scripted::start([json(401, r#"{"error":{"message":"expired","code":"token_expired"}}"#)]);
+    let mut terminal = Terminal::run(&chat(&server, &[]));
+    terminal.answer("> ", "hello");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(3), "{shown}");
+    assert!(shown.contains("token_expired"), "{shown}");
 }

@@ -485,3 +485,54 @@ fn wrong_usage_of_manage_exits_1() {
         assert!(ended.stderr.contains("Usage:") || ended.stderr.contains("--help"), "{args:?}: {ended:?}");
     }
 }
+
+#[test]
+fn usage_is_asked_for_by_what_it_is_grouped_by() {
+    let row = r#"[{"day":"2026-11-21","model":"gpt-4","requests":3,"input_tokens":10,"cached_tokens":0,"output_tokens":5,"reasoning_tokens":0,"estimated_requests":1,"cost_microcents":0}]"#;
+    let (asked, table) = succeeds(
+        &["usage", "--from", "2026-11-01", "--project-id", "p", "--group-by", "day,model"],
+        json(200, row),
+    );
+    assert_eq!(asked.line, "GET /manage/usage?project_id=p&from=2026-11-01&group_by=day%2Cmodel");
+    assert_eq!(
+        table,
+        "DAY          MODEL   REQUESTS   INPUT   CACHED   OUTPUT   REASONING   ESTIMATED\n\
+         2026-11-21   gpt-4   3          10      0        5        0           1\n"
+    );
+    assert_eq!(succeeds(&["usage", "--group-by", "none"], json(200, "[]")).0.line, "GET /manage/usage");
+    let (asked, _) = succeeds(&["usage", "--json"], json(200, row));
+    assert_eq!(asked.line, "GET /manage/usage?group_by=day%2Cproject%2Ctoken%2Cmodel");
+}
+
+#[test]
+fn the_audit_is_shown_by_page_and_a_broken_chain_exits_1() {
+    let page = r#"{"events":[{"timestamp":"2026-11-21T01:16:02.6Z","action":"token.create","outcome":"allowed","actor":"management","subject":"token t","count":1,"request_id":"r"}],"pagination":{"page":2,"page_size":1,"total_count":3,"total_pages":3,"has_next":true,"has_prev":true}}"#;
+    let (asked, table) = succeeds(
+        &["audit", "list", "--action", "token.create", "--page", "2", "--page-size", "1"],
+        json(200, page),
+    );
+    assert_eq!(asked.line, "GET /manage/audit?action=token.create&page=2&page_size=1");
+    assert_eq!(
+        table,
+        "TIME                   ACTION         OUTCOME   ACTOR        SUBJECT   COUNT   REQUEST\n\
+         2026-11-21T01:16:02Z   token.create   allowed   management   token t   1       r\n\
+         page 2 of 3, 3 in all\n"
+    );
+    let whole = r#"{"ok":true,"writers":[{"writer":"w","rows":7,"first_broken_seq":null}]}"#;
+    let (asked, table) = succeeds(&["audit", "verify"], json(200, whole));
+    assert_eq!(asked.line, "GET /manage/audit/verify");
+    assert_eq!(table, "WRITER   ROWS   BROKEN AT\nw        7      -\nevery chain holds\n");
+    let broken = r#"{"ok":false,"writers":[{"writer":"w","rows":7,"first_broken_seq":3}]}"#;
+    let (_, ended) = asks(&["audit", "verify"], json(200, broken));
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(1), ""), "{ended:?}");
+    assert!(
+        ended
+            .stdout
+            .ends_with("w        7      3\nBROKEN: rows are missing, changed or out of order\n"),
+        "{}",
+        ended.stdout
+    );
+    let (_, ended) = asks(&["audit", "verify", "-o", "json"], json(200, broken));
+    assert_eq!(ended.code, Some(1));
+    same_json(&ended.stdout, broken);
+}
