@@ -4,6 +4,7 @@
 mod by_hand;
 mod chat;
 mod check;
+mod classic;
 mod manage;
 mod migrate;
 mod postgres;
