@@ -232,7 +232,7 @@ fn a_commit_whose_answer_is_lost_counts_once() {
     let mut answered = 0;
     while wire.cut() < 12 {
         assert!(begun.elapsed() < Duration::from_secs(60), "only {} answers were cut", wire.cut());
-        wire.cut_answers(1);
+        wire.cut_answers_of(b"Live", 1);
         let response = server.send(&limited.chat());
         answered += u64::from(response.status == 200);
         if response.status == 429 {
@@ -240,7 +240,7 @@ fn a_commit_whose_answer_is_lost_counts_once() {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    wire.cut_answers(0);
+    wire.cut_answers_of(b"Live", 0);
     assert_eq!(fleet.received_of(&limited), answered);
     heals(&mut server, &limited);
     spends_exactly_the_rest_but_usage(&fleet, &mut server, &limited, 200);
