@@ -26,6 +26,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Answers one request; never fails, because a failure is an answer.
 pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, request: Request<Incoming>) -> Response<ReplyBody> {
     let (head, body) = request.into_parts();
+    let running = Running::new(connection);
     let request_id = inbound::request_id(&head.headers, || thread.request_id());
     let mut response = match thread.operations.answer(thread, &head).await {
         // No CORS headers: without a token any page that somebody visits could read them.
@@ -35,7 +36,6 @@ pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, 
             if head.method == Method::OPTIONS {
                 answer::preflight(&head.headers, origin.as_ref())
             } else {
-                let running = Running::new(connection);
                 let outcome = Outcome::begin(thread, running, request_id.clone(), head.method.clone());
                 let mut response = forward(thread, head, body, outcome).await;
                 cors::apply(response.headers_mut(), origin.as_ref());
