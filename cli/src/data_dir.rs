@@ -104,9 +104,14 @@ impl DataDir {
         Ok(key)
     }
 
+    /// The file with the token that opens `/manage`.
+    pub(crate) fn management_token(&self) -> PathBuf {
+        self.path.join("management-token")
+    }
+
     /// Makes the management token's file at the first start: 256 random bits, base64url.
     pub(crate) fn ensure_management_token(&self) -> Result<(), DataDirError> {
-        let path = self.path.join("management-token");
+        let path = self.management_token();
         if let Some(text) = read(&path)? {
             let empty = text.trim().is_empty();
             return if empty {

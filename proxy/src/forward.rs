@@ -2,10 +2,11 @@
 //! can make, so that none can be skipped.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Method, Request, Response, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 use llm::{BodyKind, peek};
 
@@ -16,6 +17,7 @@ use crate::data_thread::DataThread;
 use crate::dispatch::{self, Plan};
 use crate::headers::X_REQUEST_ID;
 use crate::inbound::{self, Inbound};
+use crate::manage::{self, Manage};
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 use crate::reply::ReplyBody;
@@ -26,7 +28,11 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Answers one request; never fails, because a failure is an answer.
 pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, request: Request<Incoming>) -> Response<ReplyBody> {
     let (head, body) = request.into_parts();
+    let running = Running::new(connection);
     let request_id = inbound::request_id(&head.headers, || thread.request_id());
+    if let Some(manage) = thread.shared.manage.as_ref().filter(|_| manage::is_ours(head.uri.path())) {
+        return administer(thread, connection, manage, head, body, request_id).await;
+    }
     let mut response = match thread.operations.answer(thread, &head).await {
         // No CORS headers: without a token any page that somebody visits could read them.
         Some(answer) => answer,
@@ -35,7 +41,6 @@ pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, 
             if head.method == Method::OPTIONS {
                 answer::preflight(&head.headers, origin.as_ref())
             } else {
-                let running = Running::new(connection);
                 let outcome = Outcome::begin(thread, running, request_id.clone(), head.method.clone());
                 let mut response = forward(thread, head, body, outcome).await;
                 cors::apply(response.headers_mut(), origin.as_ref());
@@ -46,6 +51,29 @@ pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, 
     response.headers_mut().insert(X_REQUEST_ID, request_id);
     if thread.shared.draining.load(Ordering::Relaxed) {
         response.headers_mut().insert(CONNECTION, CLOSE);
+    }
+    response
+}
+
+/// `/manage`, where it shares the port. It gets no CORS headers, and the data thread only waits.
+async fn administer(
+    thread: &Rc<DataThread>,
+    connection: &Rc<Connection>,
+    manage: &Arc<Manage>,
+    head: request::Parts,
+    body: Incoming,
+    request_id: HeaderValue,
+) -> Response<ReplyBody> {
+    let running = Running::new(connection);
+    let waits_for_100 = head.headers.contains_key(EXPECT);
+    let (mut response, unread) = thread.operations.manage(manage, head, body, running.peer().ip(), &request_id).await;
+    response.headers_mut().insert(X_REQUEST_ID, request_id);
+    let endless = response.status() == StatusCode::PAYLOAD_TOO_LARGE || (unread.is_some() && waits_for_100);
+    if endless || thread.shared.draining.load(Ordering::Relaxed) {
+        response.headers_mut().insert(CONNECTION, CLOSE);
+    }
+    if let Some(body) = unread {
+        body::discard(body);
     }
     response
 }

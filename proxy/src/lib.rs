@@ -20,6 +20,7 @@ mod headers;
 mod idle;
 mod inbound;
 mod listener;
+mod manage;
 mod metrics;
 mod operations;
 mod outbound;
@@ -29,8 +30,10 @@ mod reply;
 mod server;
 mod settings;
 mod shared;
+mod silence;
 mod upstream;
 
 pub use drain::DrainReport;
+pub use manage::{ManageSettings, ManagementToken, openapi_document};
 pub use server::{Proxy, StartError};
 pub use settings::{DrainSettings, EgressProxies, EgressSettings, Limits, Reporting, Settings};

@@ -115,6 +115,17 @@ impl ThreadCounters {
     }
 }
 
+/// How many requests were refused, by code.
+pub(crate) fn refusals(shared: &Shared) -> BTreeMap<&'static str, u64> {
+    let mut sum = BTreeMap::new();
+    for thread in &shared.threads {
+        for (code, n) in thread.counters.refusals.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *sum.entry(*code).or_default() += n;
+        }
+    }
+    sum
+}
+
 /// The ancestor's JSON document, with the fields that have a meaning here.
 pub(crate) fn json(shared: &Shared) -> String {
     let sum = Sum::of(shared);

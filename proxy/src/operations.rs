@@ -1,14 +1,17 @@
 //! /health, /ready, /live and /metrics. They need no token, count as no request and are not logged.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode, request};
+use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
 use crate::data_thread::DataThread;
+use crate::manage::Manage;
 use crate::metrics;
 use crate::reply::ReplyBody;
 use crate::shared::Shared;
@@ -16,6 +19,9 @@ use crate::shared::Shared;
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const OPENMETRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// What `/manage` says after a fault of ours.
+const FAULT: &str = r#"{"error":"This is a fault of the server: its log says more.","code":"internal_error"}"#;
 
 /// The operational endpoints; what takes long is done on the control runtime, so that it never delays a stream.
 pub(crate) struct Operations {
@@ -25,6 +31,23 @@ pub(crate) struct Operations {
 impl Operations {
     pub(crate) fn new(control: Handle) -> Self {
         Self { control }
+    }
+
+    /// `/manage` is answered on the control runtime, too. What was not read of the body comes back.
+    pub(crate) async fn manage(
+        &self,
+        manage: &Arc<Manage>,
+        head: request::Parts,
+        body: Incoming,
+        source: IpAddr,
+        request_id: &HeaderValue,
+    ) -> (Response<ReplyBody>, Option<Incoming>) {
+        let (manage, request_id) = (Arc::clone(manage), request_id.to_str().unwrap_or_default().to_owned());
+        let served = self.control.spawn(async move { manage.serve(head, body, source, request_id).await });
+        match served.await {
+            Ok((response, unread)) => (response.map(|bytes| ReplyBody::ours(bytes, None)), unread),
+            Err(_) => (answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, FAULT.into()), None),
+        }
     }
 
     /// The answer, if the path is one of ours.

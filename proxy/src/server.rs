@@ -1,7 +1,7 @@
 //! A running data plane: its threads, its control tasks, and its orderly end.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -18,6 +18,7 @@ use crate::database::DatabaseState;
 use crate::drain::{DrainReport, Phase};
 use crate::grant::GrantTable;
 use crate::listener;
+use crate::manage::{self, Manage};
 use crate::metrics::ThreadCounters;
 use crate::settings::Settings;
 use crate::shared::{ControlHandle, LeaseRequest, LoadRequest, Shared, ThreadShare};
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The first contact with the database failed.
     #[error("the fleet cannot be read: {0}")]
     Store(#[from] StoreError),
+    /// The management token cannot be had.
+    #[error("{0}")]
+    Manage(String),
     /// A thread cannot be started.
     #[error("a data thread cannot be started: {0}")]
     Thread(io::Error),
@@ -56,6 +60,7 @@ pub struct Proxy {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
+    manage: Option<ManageTasks>,
     control: Control,
 }
 
@@ -83,6 +88,52 @@ struct ControlTasks {
     usage_done: watch::Sender<bool>,
 }
 
+/// What runs for `/manage` besides its requests on the shared port.
+struct ManageTasks {
+    manage: Arc<Manage>,
+    address: Option<SocketAddr>,
+    listener: Option<tokio::task::JoinHandle<()>>,
+    /// Once there is a database to write them into.
+    denials: Option<tokio::task::JoinHandle<()>>,
+    stop_listener: watch::Sender<bool>,
+    stop_denials: watch::Sender<bool>,
+}
+
+impl ManageTasks {
+    fn start(manage: Arc<Manage>, listener: Option<TcpListener>) -> Self {
+        let (stop_listener, listener_stop) = watch::channel(false);
+        Self {
+            address: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+            listener: listener.map(|listener| tokio::spawn(manage::listen(Arc::clone(&manage), listener, listener_stop))),
+            denials: None,
+            stop_listener,
+            stop_denials: watch::channel(false).0,
+            manage,
+        }
+    }
+
+    fn connect(&mut self, fleet: Fleet, holder: HolderId, shared: &Arc<Shared>) {
+        let context = self.manage.connect(fleet, holder);
+        self.denials = Some(tokio::spawn(manage::follow_denials(
+            context,
+            Arc::clone(shared),
+            self.stop_denials.subscribe(),
+        )));
+    }
+
+    /// No more requests first, then the last refusals.
+    async fn stop(self) {
+        self.stop_listener.send_replace(true);
+        if let Some(listener) = self.listener {
+            let _ = listener.await;
+        }
+        self.stop_denials.send_replace(true);
+        if let Some(denials) = self.denials {
+            let _ = denials.await;
+        }
+    }
+}
+
 impl Proxy {
     /// Binds, starts serving and makes the first contact with the database. The calling runtime becomes the control runtime.
     ///
@@ -108,6 +159,11 @@ impl Proxy {
         let count = thread_count(settings.threads);
         let egress = Egress::new(&settings.egress).map_err(|e: EgressError| StartError::Egress(e.to_string()))?;
         let wanted = settings.listen;
+        let manage = settings.manage.as_ref().map(Manage::new);
+        let manage = manage.transpose().map_err(StartError::Manage)?.map(Arc::new);
+        let own = settings.manage.as_ref().and_then(|manage| manage.listen);
+        let own = own.map(|address| manage::bind(address).map_err(|why| StartError::Listen { address, why }));
+        let own = own.transpose()?;
         let (address, listeners) = listener::bind(wanted, count).map_err(|why| StartError::Listen { address: wanted, why })?;
 
         let shared = Arc::new(Shared {
@@ -120,6 +176,7 @@ impl Proxy {
             database: DatabaseState::default(),
             draining: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
+            manage: manage.clone().filter(|_| own.is_none()),
             threads: (0..count)
                 .map(|_| ThreadShare {
                     counters: Arc::new(ThreadCounters::new()),
@@ -156,6 +213,7 @@ impl Proxy {
             shared,
             phase,
             threads,
+            manage: manage.map(|manage| ManageTasks::start(manage, own)),
             control: Control::Waiting(Inboxes {
                 loads: load_requests,
                 leases: lease_requests,
@@ -181,6 +239,9 @@ impl Proxy {
         let Control::Waiting(Inboxes { loads, leases, .. }) = std::mem::replace(&mut self.control, Control::Gone) else {
             return Ok(());
         };
+        if let Some(manage) = &mut self.manage {
+            manage.connect(fleet.clone(), holder, &self.shared);
+        }
         let (stop_follower, stop) = watch::channel(false);
         let (usage_done, usage_stop) = watch::channel(false);
         let settler = Settler::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks);
@@ -209,6 +270,12 @@ impl Proxy {
         self.address
     }
 
+    /// The bound address of `/manage`, if it has one of its own.
+    #[must_use]
+    pub fn manage_addr(&self) -> Option<SocketAddr> {
+        self.manage.as_ref().and_then(|manage| manage.address)
+    }
+
     /// Leaves in order (contracts.md §6): announce, stop accepting, let running replies end, give leases back, sign off.
     pub async fn drain(self) -> DrainReport {
         let settings = self.shared.settings.drain.clone();
@@ -233,11 +300,21 @@ impl Proxy {
             let _ = ended.await;
         }
 
-        let leases_returned = match self.control {
-            Control::Running(tasks) => tasks.end().await,
-            // There was never anything to return.
-            Control::Waiting(_) | Control::Gone => true,
+        let manage = async {
+            if let Some(manage) = self.manage {
+                manage.stop().await;
+            }
         };
+        // Beside the last words of the data plane, each of which may be waiting for a database that is away.
+        let manage = tokio::time::timeout(LAST_WORDS, manage);
+        let control = async {
+            match self.control {
+                Control::Running(tasks) => tasks.end().await,
+                // There was never anything to return.
+                Control::Waiting(_) | Control::Gone => true,
+            }
+        };
+        let (_, leases_returned) = tokio::join!(manage, control);
         let cut = self.shared.threads.iter().map(|t| t.counters.drained.load(Ordering::Relaxed)).sum();
         DrainReport { cut, leases_returned }
     }

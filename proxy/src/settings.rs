@@ -4,6 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::manage::ManageSettings;
+
 /// Everything that [`crate::Proxy::start`] needs besides the fleet.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +23,8 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// How long known tokens are served after the last good contact with the database.
     pub stale_after: Duration,
+    /// Whether and how `/manage` is served; `None`: not at all.
+    pub manage: Option<ManageSettings>,
     /// How soon the database hears what was used.
     pub reporting: Reporting,
 }
@@ -45,6 +49,7 @@ impl Default for Settings {
             drain: DrainSettings::default(),
             allowed_origins: Vec::new(),
             stale_after: Duration::from_secs(300),
+            manage: None,
             reporting: Reporting::default(),
         }
     }

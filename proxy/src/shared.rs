@@ -10,6 +10,7 @@ use crate::block::{Block, Permit};
 use crate::clock::SharedClock;
 use crate::database::DatabaseState;
 use crate::grant::{Grant, GrantTable};
+use crate::manage::Manage;
 use crate::metrics::ThreadCounters;
 use crate::outcome::UsageSink;
 use crate::settings::Settings;
@@ -34,6 +35,8 @@ pub(crate) struct Shared {
     /// The grace has ended: replies that still run end now. Whoever waits sees it within a few dozen milliseconds, because during a drain
     /// every connection's task is woken that often.
     pub(crate) aborting: AtomicBool,
+    /// `/manage`, where it is served beside `/v1`.
+    pub(crate) manage: Option<Arc<Manage>>,
     pub(crate) threads: Vec<ThreadShare>,
 }
 

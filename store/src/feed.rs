@@ -94,38 +94,42 @@ impl Fleet {
     /// If it `takes_away` something, the subject's row notes the version. That needs the version, so it stands between the bump and the
     /// row in `changes`; the order of commits stays that of versions, since the bump holds the head row until the end.
     pub(crate) async fn publish(&self, mut tx: Conn, subject: &Subject, takes_away: bool) -> Result<FeedVersion> {
-        let bump = "UPDATE feed_head SET version = version + 1 WHERE fleet_id = $1 AND epoch = COALESCE($2, epoch) RETURNING version";
-        let Some(row) = sql!(tx, optional, bump, self.key(), self.epoch())? else {
+        let Some(version) = self.bump(&mut tx).await? else {
             tx.rollback().await?;
             return Err(StoreError::Fenced);
         };
-        let version = FeedVersion(row.int("version")?);
+        if takes_away {
+            self.note_take_away(&mut tx, subject, version).await?;
+        }
+        self.finish(tx, subject, version).await
+    }
+
+    /// Takes the next version, and with it the lock that serialises all configuration transactions until their end. `None`: fenced.
+    pub(crate) async fn bump(&self, tx: &mut Conn) -> Result<Option<FeedVersion>> {
+        let bump = "UPDATE feed_head SET version = version + 1 WHERE fleet_id = $1 AND epoch = COALESCE($2, epoch) RETURNING version";
+        let row = sql!(tx, optional, bump, self.key(), self.epoch())?;
+        row.map(|row| row.int("version").map(FeedVersion)).transpose()
+    }
+
+    /// Notes on the subject's row that this version takes something away.
+    pub(crate) async fn note_take_away(&self, tx: &mut Conn, subject: &Subject, version: FeedVersion) -> Result<()> {
+        let project = "UPDATE projects SET takeaway_version = $3 WHERE fleet_id = $1 AND id = $2";
+        let token = "UPDATE tokens SET takeaway_version = $3 WHERE fleet_id = $1 AND id = $2";
+        match subject {
+            Subject::Fleet => 0,
+            Subject::Project(id) => sql!(tx, exec, project, self.key(), id.to_string(), version.0)?,
+            Subject::Token(id) => sql!(tx, exec, token, self.key(), id.to_string(), version.0)?,
+        };
+        Ok(())
+    }
+
+    /// The row in `changes`, the commit, and the wake-up.
+    pub(crate) async fn finish(&self, mut tx: Conn, subject: &Subject, version: FeedVersion) -> Result<FeedVersion> {
         let (kind, id) = match subject {
             Subject::Fleet => ("Fleet", String::new()),
             Subject::Project(id) => ("Project", id.to_string()),
             Subject::Token(id) => ("Token", id.to_string()),
         };
-        if takes_away {
-            match subject {
-                Subject::Fleet => 0,
-                Subject::Project(_) => sql!(
-                    tx,
-                    exec,
-                    "UPDATE projects SET takeaway_version = $3 WHERE fleet_id = $1 AND id = $2",
-                    self.key(),
-                    id.as_str(),
-                    version.0
-                )?,
-                Subject::Token(_) => sql!(
-                    tx,
-                    exec,
-                    "UPDATE tokens SET takeaway_version = $3 WHERE fleet_id = $1 AND id = $2",
-                    self.key(),
-                    id.as_str(),
-                    version.0
-                )?,
-            };
-        }
         let insert = "INSERT INTO changes (fleet_id, version, subject_kind, subject_id) VALUES ($1, $2, $3, $4)";
         sql!(tx, exec, insert, self.key(), version.0, kind, id)?;
         if version.0 % PRUNE_EVERY == 0 {

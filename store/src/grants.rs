@@ -42,11 +42,11 @@ pub struct QuotaRecord {
 pub struct GrantRecord {
     /// The token.
     pub token: TokenId,
-    /// `<namespace>/<name>` of the token, for messages.
+    /// `<namespace>/<name>` of the token, for messages; the name alone of one that came through the API.
     pub token_name: String,
     /// Its project.
     pub project: ProjectId,
-    /// `<namespace>/<name>` of the project, for messages.
+    /// `<namespace>/<name>` of the project, for messages; the name alone of one that came through the API.
     pub project_name: String,
     /// Whether the token may be used.
     pub token_state: TokenState,
@@ -106,9 +106,9 @@ impl Fleet {
         let requests = row.optional_int("quota_id")?.zip(row.optional_int("max_units")?);
         Ok(GrantRecord {
             token: row.parsed("token_id", "tokens.id")?,
-            token_name: format!("{}/{}", row.text("token_namespace")?, row.text("token_name")?),
+            token_name: qualified(&row.text("token_namespace")?, row.text("token_name")?),
             project: row.parsed("project_id", "projects.id")?,
-            project_name: format!("{}/{}", row.text("project_namespace")?, row.text("project_name")?),
+            project_name: qualified(&row.text("project_namespace")?, row.text("project_name")?),
             token_state: row.parsed("token_state", "tokens.state")?,
             project_state: row.parsed("project_state", "projects.state")?,
             ends_at: DbTime(row.int("ends_at")?),
@@ -121,4 +121,9 @@ impl Fleet {
             as_of: FeedVersion(row.int("as_of")?),
         })
     }
+}
+
+/// What came through the API has no namespace.
+fn qualified(namespace: &str, name: String) -> String {
+    if namespace.is_empty() { name } else { format!("{namespace}/{name}") }
 }

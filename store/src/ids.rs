@@ -35,6 +35,16 @@ macro_rules! uuid_id {
                 write!(f, concat!(stringify!($name), "({})"), self.0)
             }
         }
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+        impl From<$name> for Uuid {
+            fn from(id: $name) -> Self {
+                id.0
+            }
+        }
         impl FromStr for $name {
             type Err = uuid::Error;
             fn from_str(s: &str) -> Result<Self, Self::Err> {
@@ -55,6 +65,8 @@ uuid_id! {
     CredentialId,
     /// One process that holds leases: fresh at every process start, never reused.
     HolderId,
+    /// A row of the audit.
+    AuditId,
 }
 
 /// A quota's row. Ledger transactions that touch several lock them in ascending order.

@@ -4,6 +4,7 @@
 //! Errors "of any read" are `Unavailable` (try again), `Corrupt` and `Refused`; "of any write" also `ReadOnly` and `Full`.
 //! Of a call whose future is dropped half-way each transaction has happened whole or not at all.
 
+mod audit;
 mod clock;
 mod engine;
 mod error;
@@ -15,6 +16,7 @@ mod ids;
 mod keyring;
 mod ledger;
 mod listen;
+mod manage;
 mod migrate;
 mod projects;
 mod providers;
@@ -26,6 +28,7 @@ mod token;
 mod tokens;
 mod usage;
 
+pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditRecord, ChainView};
 pub use clock::DbTime;
 pub use engine::{PostgresOptions, Store};
 pub use error::{Result, StoreError};
@@ -33,8 +36,12 @@ pub use feed::{Change, FeedHead, FeedVersion, Subject};
 pub use files::{FileObject, FileObjectKey};
 pub use fleet::{Claim, Fleet};
 pub use grants::{GrantRecord, ProviderRecord, QuotaRecord};
-pub use ids::{CredentialId, FleetId, HolderId, ProjectId, QuotaId, ResourceUid, TokenId};
+pub use ids::{AuditId, CredentialId, FleetId, HolderId, ProjectId, QuotaId, ResourceUid, TokenId};
 pub use keyring::{KeyRing, SealingKey};
+pub use manage::{
+    Act, BulkRevocation, IdempotencyKey, ManageError, ManagedProject, ManagedToken, NewProject, NewToken, ProjectPatch, StoredAnswer, TokenFilter,
+    TokenPatch, UsageFilter, UsageGrouping, UsageSum,
+};
 pub use migrate::SchemaInfo;
 pub use projects::{CredentialSpec, ProjectSpec, ProjectState, ProjectView};
 pub use providers::{ProviderApi, ProviderAuth, ProviderSpec};

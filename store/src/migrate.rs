@@ -37,6 +37,15 @@ const MIGRATIONS: &[Migration] = &[
         postgres_up: include_str!("../../migrations/postgres/0002_booked_once.up.sql"),
         postgres_down: include_str!("../../migrations/postgres/0002_booked_once.down.sql"),
     },
+    Migration {
+        version: 3,
+        min_reader: 1,
+        min_writer: 1,
+        sqlite_up: include_str!("../../migrations/sqlite/0003_manage.up.sql"),
+        sqlite_down: include_str!("../../migrations/sqlite/0003_manage.down.sql"),
+        postgres_up: include_str!("../../migrations/postgres/0003_manage.up.sql"),
+        postgres_down: include_str!("../../migrations/postgres/0003_manage.down.sql"),
+    },
 ];
 
 /// The advisory lock of migrators, the same for all fleets of one PostgreSQL database: "llm-prox" as a number.
@@ -57,6 +66,9 @@ pub struct SchemaInfo {
 }
 
 impl SchemaInfo {
+    /// The newest version that this binary knows.
+    pub const NEWEST: i64 = KNOWN;
+
     /// Whether this binary may read it.
     ///
     /// # Errors

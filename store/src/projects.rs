@@ -232,7 +232,7 @@ impl Fleet {
         }
     }
 
-    async fn insert_credential(&self, tx: &mut Conn, project: ProjectId, credential: &CredentialSpec) -> Result<()> {
+    pub(crate) async fn insert_credential(&self, tx: &mut Conn, project: ProjectId, credential: &CredentialSpec) -> Result<()> {
         let id = CredentialId::new();
         let (key_id, sealed) = self.seal_credential(id, credential)?;
         let insert = "INSERT INTO credentials (fleet_id, id, project_id, provider, key_id, sealed) VALUES ($1, $2, $3, $4, $5, $6)";
@@ -251,7 +251,7 @@ impl Fleet {
         Ok(())
     }
 
-    async fn update_credential(&self, tx: &mut Conn, id: CredentialId, credential: &CredentialSpec) -> Result<()> {
+    pub(crate) async fn update_credential(&self, tx: &mut Conn, id: CredentialId, credential: &CredentialSpec) -> Result<()> {
         let (key_id, sealed) = self.seal_credential(id, credential)?;
         let update = "UPDATE credentials SET key_id = $3, sealed = $4, version = version + 1 WHERE fleet_id = $1 AND id = $2";
         sql!(tx, exec, update, self.key(), id.to_string(), key_id, sealed)?;

@@ -300,7 +300,7 @@ impl Locked {
 impl Fleet {
     /// Sets the limit of the token's lifetime request quota of a period, and makes the quota if there is none yet. Without a limit the row
     /// stays with `max_units` NULL: its holders still report to it, and a limit that is set again counts on from `used`.
-    async fn put_quota(&self, tx: &mut Conn, token: TokenId, period: i64, max: Option<u64>) -> Result<()> {
+    pub(crate) async fn put_quota(&self, tx: &mut Conn, token: TokenId, period: i64, max: Option<u64>) -> Result<()> {
         let (token, max) = (token.to_string(), max.map(crate::statement::stored));
         let update = "UPDATE quotas SET max_units = $4, version = version + 1
             WHERE fleet_id = $1 AND subject_kind = 'Token' AND subject_id = $2 AND unit = 'Requests' AND period = $3 AND window_kind = 'Lifetime'";

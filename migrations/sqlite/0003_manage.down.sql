@@ -1,0 +1,8 @@
+DROP INDEX audit_by_id;
+ALTER TABLE audit DROP COLUMN times;
+ALTER TABLE audit DROP COLUMN token_id;
+ALTER TABLE audit DROP COLUMN project_id;
+ALTER TABLE audit DROP COLUMN id;
+DROP INDEX usage_by_token;
+DROP INDEX projects_api_name;
+ALTER TABLE projects DROP COLUMN deactivated_at;
