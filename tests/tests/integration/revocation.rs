@@ -9,7 +9,7 @@ use testkit::client::Connection;
 use testkit::server::Server;
 use testkit::wait;
 
-use crate::fleet::{Fleet, Token};
+use crate::fleet::{Fleet, Over, Token};
 
 const PROCESSES: usize = 5;
 const BACKGROUND_CLIENTS: usize = 8;
@@ -65,6 +65,7 @@ fn revoke(fleet: &Fleet, servers: &[Server], count: usize) -> Latencies {
     let (background, over) = (fleet.token("background", None), AtomicBool::new(false));
     let mut latencies = Vec::new();
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for client in 0..BACKGROUND_CLIENTS {
             let (address, background, over) = (servers[client % servers.len()].addr(), &background, &over);
             scope.spawn(move || {
@@ -88,7 +89,6 @@ fn revoke(fleet: &Fleet, servers: &[Server], count: usize) -> Latencies {
                 latencies.extend(asking.into_iter().map(|process| process.join().unwrap() - begun));
             });
         }
-        over.store(true, Ordering::Relaxed);
     });
     latencies.sort();
     Latencies(latencies)
