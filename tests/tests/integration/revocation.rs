@@ -13,6 +13,8 @@ use crate::fleet::{Fleet, Over, Token};
 
 const PROCESSES: usize = 5;
 const BACKGROUND_CLIENTS: usize = 8;
+/// Of each client: a load of some thousand requests/s, and not a machine without a free moment, which would measure the scheduler.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(5);
 
 /// Latencies of all processes over all revocations, sorted.
 struct Latencies(Vec<Duration>);
@@ -45,7 +47,7 @@ fn ask_until_refused(address: SocketAddr, token: &Token, served: &Barrier) -> In
     loop {
         let response = connection.send(&request).unwrap();
         match response.status {
-            200 if met => {}
+            200 if met => std::thread::sleep(BETWEEN_REQUESTS),
             200 => {
                 met = true;
                 served.wait();
@@ -72,6 +74,7 @@ fn revoke(fleet: &Fleet, servers: &[Server], count: usize) -> Latencies {
                 let mut connection = Connection::open(address).unwrap();
                 while !over.load(Ordering::Relaxed) {
                     assert_eq!(connection.send(&background.chat()).unwrap().status, 200);
+                    std::thread::sleep(BETWEEN_REQUESTS);
                 }
             });
         }
