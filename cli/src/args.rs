@@ -1,14 +1,21 @@
 //! The command line: commands, flags, the environment variables behind them, and how their values read.
 //! It refuses to know what the commands do.
 
+mod manage;
+mod serve;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use values::{EnvFilterText, OptionalPath, duration, listen_addr, log_filter, optional_path, public_url};
+pub(crate) use manage::{
+    ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
+    TokenListArgs, TokenName, TokenUpdateArgs,
+};
+pub(crate) use serve::{ServeArgs, ServerArgs};
+pub(crate) use values::public_url;
+use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -29,8 +36,12 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve what manifests in files declare, with a local SQLite database: no cluster needed
     Standalone(Box<StandaloneArgs>),
+    /// Serve what is created through /manage: projects and tokens in a database of its own, or in a PostgreSQL that several processes share
+    Server(Box<ServerArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
+    /// Administer projects and tokens of a running server
+    Manage(Box<ManageArgs>),
     /// Print the version
     Version,
 }
@@ -58,29 +69,9 @@ pub(crate) struct StandaloneArgs {
     #[arg(long, value_name = "URL", value_parser = public_url)]
     pub(crate) public_url: Option<String>,
 
-    /// Threads that carry requests; 0 means one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) threads: usize,
-
-    /// Certificate authorities (PEM) trusted besides the system's when calling providers
-    #[arg(long, value_name = "FILE")]
-    pub(crate) ca_bundle: Option<PathBuf>,
-
-    /// Browser origin that gets CORS headers, such as https://app.example.com; repeatable, every origin if absent
-    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
-    pub(crate) allowed_origins: Vec<String>,
-
-    /// After SIGTERM: how long to go on accepting while /ready says 503
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
-    pub(crate) drain_delay: Duration,
-
-    /// After that: how long running requests may take to finish
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    pub(crate) drain_grace: Duration,
-
-    /// Flags of the log.
+    /// Flags of every command that serves.
     #[command(flatten)]
-    pub(crate) log: LogArgs,
+    pub(crate) serve: ServeArgs,
 }
 
 /// Flags of the log.
@@ -138,6 +129,14 @@ impl StatusArgs {
     pub(crate) fn format(&self) -> OutputFormat {
         if self.json { OutputFormat::Json } else { self.output }
     }
+}
+
+/// `--config`, for commands that read variables from a file. Nobody asks for its value here: the file is read before the command line is.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigFile {
+    /// File of NAME=value lines, for variables that the environment does not set
+    #[arg(long = "config", global = true, value_name = "FILE", default_value = crate::dotenv::DEFAULT)]
+    _config: PathBuf,
 }
 
 /// How a command prints what it found.

@@ -1,9 +1,15 @@
-//! The one place that writes to standard output and, outside the log, to standard error. A reader that has gone away
-//! (`llm-proxy status | head -1`) is no error and never a panic.
+//! The one place that writes to standard output and, outside the log, to standard error, and that reads a secret from standard input.
+//! A reader that has gone away (`llm-proxy status | head -1`) is no error and never a panic.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Read, Write};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
 
 use crate::exit::Failure;
+
+/// The longest secret that is read.
+const MAX_SECRET: u64 = 64 << 10;
 
 /// Writes `text` as it is to standard output and flushes it.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
@@ -17,4 +23,21 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
 /// Writes `text` as it is to standard error; there is nobody left to tell if that fails.
 pub(crate) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Reads a secret from standard input: typed unseen on a terminal, else all of it without the white space around.
+pub(crate) fn read_secret(what: &str) -> Result<SecretString, Failure> {
+    let failed = |why: &dyn std::fmt::Display| Failure::new(format_args!("cannot read {what} from standard input: {why}"));
+    if io::stdin().is_terminal() {
+        let typed = dialoguer::Password::new().with_prompt(what).allow_empty_password(true).interact();
+        return typed
+            .map(|typed| SecretString::from(Zeroizing::new(typed).trim()))
+            .map_err(|error| failed(&error));
+    }
+    let mut text = Zeroizing::new(String::new());
+    match io::stdin().lock().take(MAX_SECRET + 1).read_to_string(&mut text) {
+        Err(error) => Err(failed(&error)),
+        Ok(read) if read as u64 > MAX_SECRET => Err(failed(&"it is longer than 64 KiB")),
+        Ok(_) => Ok(SecretString::from(text.trim())),
+    }
 }

@@ -1,16 +1,18 @@
 //! The data directory of one standalone process: its lock, and the two secrets that are made once and never again.
 //! It refuses to know what the database and the issued secrets hold.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use store::SealingKey;
 use zeroize::Zeroizing;
+
+use crate::private_file::{Lock, LockError, read_secret, write_secret};
 
 /// The database's file in `dir`.
 pub(crate) fn database_path(dir: &Path) -> PathBuf {
@@ -21,8 +23,7 @@ pub(crate) fn database_path(dir: &Path) -> PathBuf {
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
-    /// The kernel's lock lives as long as this descriptor, also through kill -9.
-    _lock: File,
+    _lock: Lock,
 }
 
 /// Why a data directory cannot be used.
@@ -70,29 +71,13 @@ impl DataDir {
         let io = io_error;
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("create", path))?;
         let lock_path = path.join("lock");
-        let mut lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&lock_path)
-            .map_err(io("open", &lock_path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(DataDirError::InUse {
-                    dir: path.to_owned(),
-                    holder: holder(&mut lock),
-                });
-            }
-            Err(TryLockError::Error(error)) => return Err(io("lock", &lock_path)(error)),
-        }
-        // Only for the other process's message: that it cannot be written (disk full) changes nothing about the lock.
-        let _ = lock
-            .set_len(0)
-            .and_then(|()| lock.rewind())
-            .and_then(|()| write!(lock, "{}", std::process::id()));
+        let lock = Lock::take(&lock_path).map_err(|error| match error {
+            LockError::Held(holder) => DataDirError::InUse {
+                dir: path.to_owned(),
+                holder,
+            },
+            LockError::Io(error) => io("lock", &lock_path)(error),
+        })?;
         Ok(Self {
             path: path.to_owned(),
             _lock: lock,
@@ -108,14 +93,14 @@ impl DataDir {
     pub(crate) fn sealing_key(&self) -> Result<SealingKey, DataDirError> {
         let path = self.path.join("encryption.key");
         let database = database_path(&self.path);
-        if let Some(text) = read_secret(&path)? {
+        if let Some(text) = read(&path)? {
             return SealingKey::from_base64(&text).map_err(|why| DataDirError::BadSecret { path, why });
         }
         if database.exists() {
             return Err(DataDirError::KeyLost { key: path, database });
         }
         let key = SealingKey::generate();
-        self.write_once(&path, &key.to_base64())?;
+        write_secret(&path, &key.to_base64()).map_err(io_error("write", &path))?;
         Ok(key)
     }
 
@@ -127,7 +112,7 @@ impl DataDir {
     /// Makes the management token's file at the first start: 256 random bits, base64url.
     pub(crate) fn ensure_management_token(&self) -> Result<(), DataDirError> {
         let path = self.management_token();
-        if let Some(text) = read_secret(&path)? {
+        if let Some(text) = read(&path)? {
             let empty = text.trim().is_empty();
             return if empty {
                 Err(DataDirError::BadSecret { path, why: "it is empty" })
@@ -137,26 +122,7 @@ impl DataDir {
         }
         let mut random = Zeroizing::new([0u8; 32]);
         getrandom::fill(random.as_mut_slice()).map_err(|error| io_error("make", &path)(io::Error::other(error)))?;
-        self.write_once(&path, &SecretString::from(URL_SAFE_NO_PAD.encode(random.as_slice())))
-    }
-
-    /// Puts a secret where there is none, all of it or nothing: temporary file, fsync, rename, fsync of the folder.
-    fn write_once(&self, path: &Path, secret: &SecretString) -> Result<(), DataDirError> {
-        let temporary = path.with_extension("new");
-        let write = || -> io::Result<()> {
-            // A leftover of a killed start: nobody has read it, and the lock says that nobody is writing it.
-            match fs::remove_file(&temporary) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-            file.write_all(secret.expose_secret().as_bytes())?;
-            file.write_all(b"\n")?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(io_error("write", path))
+        write_secret(&path, &SecretString::from(URL_SAFE_NO_PAD.encode(random.as_slice()))).map_err(io_error("write", &path))
     }
 }
 
@@ -169,31 +135,20 @@ fn io_error(act: &'static str, path: &Path) -> impl Fn(io::Error) -> DataDirErro
     }
 }
 
-/// The text of a secret's file; `None` if there is no such file.
-fn read_secret(path: &Path) -> Result<Option<Zeroizing<String>>, DataDirError> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(Zeroizing::new(text))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(DataDirError::BadSecret {
+fn read(path: &Path) -> Result<Option<Zeroizing<String>>, DataDirError> {
+    read_secret(path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => DataDirError::BadSecret {
             path: path.to_owned(),
             why: "it is not text",
-        }),
-        Err(error) => Err(io_error("read", path)(error)),
-    }
-}
-
-/// Who holds the lock, as far as its file says.
-fn holder(lock: &mut File) -> String {
-    let mut text = String::new();
-    match lock.read_to_string(&mut text) {
-        Ok(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => format!(" (process {text})"),
-        _ => String::new(),
-    }
+        },
+        _ => io_error("read", path)(error),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     fn mode(path: &Path) -> u32 {

@@ -22,29 +22,71 @@ impl From<Outcome> for ExitCode {
     }
 }
 
+/// What kind of failure ended a command, as far as scripts are to tell them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Anything without a code of its own.
+    Other,
+    /// The other side cannot be reached, or the connection broke.
+    Network,
+    /// It did not accept who we are, or that we may.
+    Authentication,
+    /// It has no such object.
+    NotFound,
+    /// It did not answer in time.
+    Timeout,
+}
+
+impl Kind {
+    /// The exit code.
+    fn code(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Network => 2,
+            Self::Authentication => 3,
+            Self::NotFound => 4,
+            Self::Timeout => 5,
+        }
+    }
+}
+
 /// Why a command could not do what it was asked: what happened, to which object, what to do. Never holds a secret.
 #[derive(Debug)]
-pub(crate) struct Failure(Vec<String>);
+pub(crate) struct Failure {
+    lines: Vec<String>,
+    kind: Kind,
+}
 
 impl Failure {
     /// A failure that one line explains.
     pub(crate) fn new(line: impl fmt::Display) -> Self {
-        Self(vec![line.to_string()])
+        Self::of(Kind::Other, line)
+    }
+
+    /// A failure of a kind that has an exit code of its own.
+    pub(crate) fn of(kind: Kind, line: impl fmt::Display) -> Self {
+        Self {
+            lines: vec![line.to_string()],
+            kind,
+        }
     }
 
     /// A failure with a line for each of several causes.
     pub(crate) fn of_lines(lines: impl IntoIterator<Item = impl fmt::Display>) -> Self {
-        Self(lines.into_iter().map(|line| line.to_string()).collect())
+        Self {
+            lines: lines.into_iter().map(|line| line.to_string()).collect(),
+            kind: Kind::Other,
+        }
     }
 
-    /// The exit code of every failure that exists so far.
+    /// The exit code.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(1)
+        ExitCode::from(self.kind.code())
     }
 
     /// What standard error shows: one line per cause, each ready to be found by its first word.
     pub(crate) fn report(&self) -> String {
-        self.0.iter().map(|line| format!("error: {}\n", one_line(line))).collect()
+        self.lines.iter().map(|line| format!("error: {}\n", one_line(line))).collect()
     }
 }
 

@@ -1,12 +1,19 @@
 //! The one binary `llm-proxy`: parses the command line, runs the command, turns its end into an exit code.
 
 mod args;
+mod client;
 mod console;
 mod data_dir;
+mod dotenv;
 mod exit;
 mod logging;
+mod manage;
+mod private_file;
+mod server;
+mod serving;
 mod standalone;
 mod status;
+mod table;
 
 use std::process::ExitCode;
 
@@ -15,6 +22,11 @@ use clap::Parser;
 use exit::{Failure, Outcome};
 
 fn main() -> ExitCode {
+    // Before anything else, while the process has one thread: the file sets variables of the environment.
+    if let Err(failure) = dotenv::load(std::env::args_os().skip(1)) {
+        console::complain(&failure.report());
+        return failure.exit_code();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -31,7 +43,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Standalone(args) => standalone::run(&args),
+        Command::Server(args) => server::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Manage(args) => manage::run(&args),
         Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),
     }
 }

@@ -1,17 +1,14 @@
 //! `llm-proxy standalone`: wires data directory, database, data plane and control plane together, in the one order in which a failure at any
 //! point leaves nothing half done. It refuses to know how any of them works.
 
-mod address;
 mod check;
 mod database;
-mod signals;
 
 use std::io::Read;
 use std::path::Path;
-use std::time::Duration;
 
 use operator::files::{self, FilesReconciler, Sources};
-use proxy::{DrainSettings, EgressSettings, ManageSettings, ManagementToken, Proxy, Settings};
+use proxy::{ManageSettings, ManagementToken, Proxy, Reporting};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -20,13 +17,9 @@ use crate::console;
 use crate::data_dir::DataDir;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
-use address::local_url;
+use crate::serving::{self, local_url};
 use database::Database;
 
-/// Threads of the control runtime: manifests, database, look-ups. Requests run on the data plane's own threads.
-const CONTROL_THREADS: usize = 2;
-/// How long what is left on the control runtime may take to end after everything of importance has.
-const LEFTOVERS: Duration = Duration::from_secs(1);
 /// The largest standard input that is read as manifests.
 const MAX_STDIN: u64 = 16 << 20;
 
@@ -36,28 +29,26 @@ pub(crate) fn run(args: &StandaloneArgs) -> Result<Outcome, Failure> {
     if args.check {
         return check::run(&sources);
     }
-    let _log = logging::start(&args.log)?;
-    // One provider for every TLS connection of the process. It fails only if there is one already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(CONTROL_THREADS)
-        .thread_name("control")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::new(format_args!("cannot start the control threads: {error}")))?;
+    let _log = logging::start(&args.serve.log)?;
+    let runtime = serving::runtime()?;
     let ended = LocalSet::new().block_on(&runtime, serve(args, sources));
-    runtime.shutdown_timeout(LEFTOVERS);
+    runtime.shutdown_timeout(serving::LEFTOVERS);
     ended
 }
 
 async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failure> {
-    let asked_to_end = signals::listen().map_err(|error| Failure::new(format_args!("cannot listen for signals: {error}")))?;
+    let asked_to_end = serving::signals()?;
     let dir = DataDir::open(&args.data_dir).map_err(Failure::new)?;
     let manifests = files::check(&sources);
     let database = database::open(&dir, &manifests).await?;
     let Database { store, claim, fleet, holder } = database;
 
-    let proxy = Proxy::start(settings(args, &dir), fleet.clone(), holder).await.map_err(Failure::new)?;
+    let manage = ManageSettings {
+        listen: None,
+        token: ManagementToken::File(dir.management_token()),
+    };
+    let settings = serving::settings(&args.serve, args.listen, manage, Reporting::Prompt);
+    let proxy = Proxy::start(settings, fleet.clone(), holder).await.map_err(Failure::new)?;
     let local_url = local_url(proxy.addr());
     let base_url = format!("{}/v1", args.public_url.as_deref().unwrap_or(&local_url));
     let mut reconciler = FilesReconciler::new(sources, dir.path(), fleet.clone(), claim, base_url).map_err(Failure::new)?;
@@ -101,28 +92,6 @@ fn announce(local_url: &str, env_files: &[impl AsRef<Path>]) {
     }
     if let Err(failure) = console::print(&text) {
         tracing::warn!("{}", failure.report().trim_end());
-    }
-}
-
-fn settings(args: &StandaloneArgs, dir: &DataDir) -> Settings {
-    let manage = ManageSettings {
-        listen: None,
-        token: ManagementToken::File(dir.management_token()),
-    };
-    Settings {
-        manage: Some(manage),
-        listen: args.listen,
-        threads: args.threads,
-        egress: EgressSettings {
-            ca_bundle: args.ca_bundle.clone(),
-            ..EgressSettings::default()
-        },
-        drain: DrainSettings {
-            delay: args.drain_delay,
-            grace: args.drain_grace,
-        },
-        allowed_origins: args.allowed_origins.clone(),
-        ..Settings::default()
     }
 }
 

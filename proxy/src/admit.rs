@@ -78,14 +78,20 @@ pub(crate) async fn permit(thread: &DataThread, grant: &Grant) -> Result<Option<
             }
             return Ok(Some(permit));
         }
-        if block.is_exhausted() {
+        if block.is_exhausted() && !block.claim_second_look(thread.shared.clock.mono_ms()) {
             return Err(Refusal::LimitReached {
                 token: grant.token_name.clone(),
                 standing: block.standing(),
             });
         }
         match lease(thread, block).await {
-            Leased::Granted => {}
+            Leased::Granted(permit) => {
+                if block.claim_refill() {
+                    refill(thread, block);
+                }
+                return Ok(Some(permit));
+            }
+            Leased::Outrun => {}
             // Meanwhile a unit may have come back from a request that was never sent; or this was the ledger's last word.
             Leased::Empty if block.available() > 0 || block.is_exhausted() => {}
             Leased::Empty => break,

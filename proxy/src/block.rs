@@ -25,7 +25,12 @@ pub(crate) struct Block {
     low_water: AtomicU64,
     max_units: AtomicU64,
     used: AtomicU64,
+    /// When the ledger was last asked again though it had said that nothing is left, in ms since the process started.
+    asked_again_ms: AtomicU64,
 }
+
+/// How often the ledger is asked again after it said that nothing is left: what counts as lost comes back if its holder was only cut off.
+const ASK_AGAIN_MS: u64 = 1_000;
 
 /// What a refusal tells of the quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,7 @@ impl Block {
             low_water: AtomicU64::new(0),
             max_units: AtomicU64::new(max_units),
             used: AtomicU64::new(0),
+            asked_again_ms: AtomicU64::new(0),
         }
     }
 
@@ -63,9 +69,13 @@ impl Block {
         })
     }
 
-    /// Whether the caller should ask for a refill now: the block runs low and nobody has asked yet.
+    /// Whether the caller should ask for a refill now: the block runs low and nobody has asked yet. Not near the limit's end, where blocks are
+    /// tiny: a unit that nobody waits for would be missing where somebody does.
     pub(crate) fn claim_refill(&self) -> bool {
-        self.is_low() && !self.exhausted.load(Ordering::Relaxed) && !self.refilling.swap(true, Ordering::AcqRel)
+        self.low_water.load(Ordering::Relaxed) > 0
+            && self.is_low()
+            && !self.exhausted.load(Ordering::Relaxed)
+            && !self.refilling.swap(true, Ordering::AcqRel)
     }
 
     pub(crate) fn refill_done(&self) {
@@ -74,6 +84,19 @@ impl Block {
 
     pub(crate) fn is_exhausted(&self) -> bool {
         self.exhausted.load(Ordering::Acquire)
+    }
+
+    /// Whether the caller should ask the ledger once more, though it said that nothing is left: part of it is only forfeited, and nobody has
+    /// asked for a while.
+    pub(crate) fn claim_second_look(&self, now_ms: u64) -> bool {
+        let Standing { max_units, used } = self.standing();
+        let last = self.asked_again_ms.load(Ordering::Relaxed);
+        used < max_units
+            && now_ms.saturating_sub(last) >= ASK_AGAIN_MS
+            && self
+                .asked_again_ms
+                .compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     /// A changed limit, or a reload of the grant: ask the ledger again before refusing.
@@ -214,6 +237,26 @@ mod tests {
     fn no_more_is_withdrawn_than_is_there_or_was_asked_for() {
         let block = block(5);
         assert_eq!((block.withdraw(3), block.withdraw(3), block.withdraw(3)), (3, 2, 0));
+    }
+
+    #[test]
+    fn nothing_left_is_questioned_once_a_second_and_only_while_something_is_merely_forfeited() {
+        let block = block(0);
+        block.book(0, Standing { max_units: 10, used: 7 }, true);
+        assert!(block.claim_second_look(5_000));
+        assert!(!block.claim_second_look(5_999));
+        assert!(block.claim_second_look(6_000));
+        block.book(0, Standing { max_units: 10, used: 10 }, true);
+        assert!(!block.claim_second_look(60_000));
+    }
+
+    #[test]
+    fn a_refill_in_advance_is_not_asked_for_where_blocks_are_tiny() {
+        let (tiny, large) = (block(3), block(8));
+        while tiny.take().map(Permit::spend).is_some() {}
+        while large.take().map(Permit::spend).is_some() {}
+        assert!(!tiny.claim_refill());
+        assert!(large.claim_refill() && !large.claim_refill(), "one at a time");
     }
 
     #[test]

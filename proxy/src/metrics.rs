@@ -282,6 +282,18 @@ impl Collector for Exposition {
             "Time since the last good contact with the database",
             shared.clock.contact_age_ms(now),
         )?;
+        gauge(
+            &mut encoder,
+            "database_stale",
+            "1 while the last good contact with the database is too old to serve",
+            u64::from(shared.clock.is_stale(now)),
+        )?;
+        gauge(
+            &mut encoder,
+            "database_writable",
+            "0 while the database refuses leases, usage or heartbeats",
+            u64::from(shared.database.unwritable().is_none()),
+        )?;
         gauge(&mut encoder, "uptime_seconds", "Time since the process started", now / 1_000)
     }
 }

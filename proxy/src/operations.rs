@@ -92,11 +92,12 @@ impl Operations {
 }
 
 /// Why the process is not ready. A database that is away does not make it so: all replicas would leave at once.
-fn unready(shared: &Shared) -> Option<&'static str> {
+fn unready(shared: &Shared) -> Option<String> {
     if shared.draining.load(Ordering::Relaxed) {
-        Some("shutting down")
+        Some("shutting down".to_owned())
     } else if !shared.synced.load(Ordering::Relaxed) {
-        Some("waiting for the first contact with the database")
+        let awaited = shared.database.awaited();
+        Some(awaited.unwrap_or_else(|| "waiting for the first contact with the database".to_owned()))
     } else {
         None
     }
@@ -104,12 +105,16 @@ fn unready(shared: &Shared) -> Option<&'static str> {
 
 fn health(shared: &Shared) -> String {
     let now = shared.clock.mono_ms();
+    let unwritable = shared.database.unwritable();
     serde_json::json!({
         "status": "ok",
         "timestamp": jiff::Timestamp::now().to_string(),
         "version": env!("CARGO_PKG_VERSION"),
         "ready": unready(shared).is_none(),
         "database_contact_age_ms": shared.clock.contact_age_ms(now),
+        "database_stale": shared.clock.is_stale(now),
+        "database_writable": unwritable.is_none(),
+        "database_write_error": unwritable,
     })
     .to_string()
 }

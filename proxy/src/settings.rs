@@ -25,6 +25,18 @@ pub struct Settings {
     pub stale_after: Duration,
     /// Whether and how `/manage` is served; `None`: not at all.
     pub manage: Option<ManageSettings>,
+    /// How soon the database hears what was used.
+    pub reporting: Reporting,
+}
+
+/// How soon the database hears what was used. What is lost when a process is killed is the same: what it had leased is forfeited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reporting {
+    /// At once, nearly: for a process that is alone on its database, where people look at figures within a second.
+    #[default]
+    Prompt,
+    /// Within 1 s near a limit's end, and within 5 s otherwise: for a database that many processes share.
+    Sparing,
 }
 
 impl Default for Settings {
@@ -38,6 +50,7 @@ impl Default for Settings {
             allowed_origins: Vec::new(),
             stale_after: Duration::from_secs(300),
             manage: None,
+            reporting: Reporting::default(),
         }
     }
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use store::{TokenDigest, TokenId};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::block::Block;
+use crate::block::{Block, Permit};
 use crate::clock::SharedClock;
+use crate::database::DatabaseState;
 use crate::grant::{Grant, GrantTable};
 use crate::manage::Manage;
 use crate::metrics::ThreadCounters;
@@ -27,6 +28,8 @@ pub(crate) struct Shared {
     pub(crate) acked_version: AtomicU64,
     /// The first sync with the database has happened.
     pub(crate) synced: AtomicBool,
+    /// What is known of the database beyond the clock's last contact.
+    pub(crate) database: DatabaseState,
     /// /ready says no; answers carry `Connection: close`.
     pub(crate) draining: AtomicBool,
     /// The grace has ended: replies that still run end now. Whoever waits sees it within a few dozen milliseconds, because during a drain
@@ -64,10 +67,12 @@ pub(crate) struct LeaseRequest {
 }
 
 /// What the settler did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Leased {
-    /// There are units in the block: try to take one.
-    Granted,
+    /// A unit, taken for whoever asked: nothing can give it back before it is used.
+    Granted(Permit),
+    /// Units came, and others who had asked before took them all: ask again.
+    Outrun,
     /// The ledger answered that nothing is free at this moment.
     Empty,
     /// The quota's row is gone.

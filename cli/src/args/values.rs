@@ -37,7 +37,7 @@ pub(super) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Scheme and authority, and perhaps a path, without a trailing `/` or `/v1`.
-pub(super) fn public_url(text: &str) -> Result<String, String> {
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let authority = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let base = text.trim_end_matches('/');
     let base = base.strip_suffix("/v1").unwrap_or(base).trim_end_matches('/');
@@ -76,6 +76,14 @@ pub(super) fn log_filter(text: &str) -> Result<EnvFilterText, String> {
         (None, Err(error)) => Err(format!("{error}: {expected}")),
         (None, Ok(_)) => Ok(EnvFilterText(text.to_owned())),
     }
+}
+
+/// A text that says something.
+pub(super) fn non_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// A path, or none if the text is empty.

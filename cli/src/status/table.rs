@@ -1,11 +1,9 @@
 //! The status document as borderless tables, in the manner of kubectl: for people, and for a terminal of any width.
 
-use std::fmt::Display;
 use std::fmt::Write;
 
-use comfy_table::{Table, presets};
-
 use super::document::{Document, Object, Token, Usage};
+use crate::table::{dash, table};
 
 /// The whole text; every line ends with a newline.
 pub(crate) fn render(document: &Document) -> String {
@@ -97,24 +95,10 @@ fn usage_row(usage: &Usage) -> Vec<String> {
     ]
 }
 
-/// A value, or kubectl's sign for none.
-fn dash(value: Option<impl Display>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
-}
-
 /// A JSON text without its quotes, on one line.
 fn plain(value: &serde_json::Value) -> String {
     let text = value.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
     if text.is_empty() { "-".to_owned() } else { text }
-}
-
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header.to_vec()).add_rows(rows);
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 3));
-    }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 #[cfg(test)]

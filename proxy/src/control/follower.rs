@@ -12,14 +12,17 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use super::outage::Outage;
 use super::settler::Blocks;
+use crate::database::Writer;
 use crate::grant::{Grant, Standing};
 use crate::shared::{LoadRequest, Loaded, Recall, Shared};
 use crate::upstream::Upstream;
 
 /// Polling the head row is the truth; wake-ups only hasten it.
 const POLL_EVERY: Duration = Duration::from_secs(1);
-/// An unchanged acknowledgement is repeated this often.
+/// An unchanged acknowledgement is repeated this often, or thrice within a stale window that is shorter.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// Acknowledgements are written at most this often: where changes come quickly one covers several.
+const ACKNOWLEDGE_EVERY: Duration = Duration::from_millis(100);
 /// Changes remembered for loads that are under way.
 const REMEMBERED: usize = 4_096;
 /// Look-ups under way at once; more wait their turn.
@@ -51,6 +54,7 @@ pub(crate) struct Follower {
     era: u64,
     heartbeat: Option<(FeedVersion, Instant)>,
     outage: Outage,
+    unwritten: Outage,
 }
 
 /// A look-up's end, and the era in which it began.
@@ -61,6 +65,7 @@ impl Follower {
         fleet: Fleet,
         holder: HolderId,
         shared: Arc<Shared>,
+        blocks: Blocks,
         recalls: mpsc::Sender<Recall>,
         fences: Vec<mpsc::UnboundedSender<oneshot::Sender<()>>>,
     ) -> Self {
@@ -68,7 +73,7 @@ impl Follower {
             fleet,
             holder,
             shared,
-            blocks: Blocks::default(),
+            blocks,
             recalls,
             fences,
             applied: FeedVersion::default(),
@@ -79,6 +84,7 @@ impl Follower {
             era: 0,
             heartbeat: None,
             outage: Outage::new("the database cannot be read: known tokens are served until the stale window ends"),
+            unwritten: Outage::new("the heartbeat cannot be written: what this replica follows is not known to others"),
         }
     }
 
@@ -106,6 +112,7 @@ impl Follower {
                 () = stopped(&mut inbox.stop) => break,
                 Ok(()) = wakeups.changed() => self.follow().await,
                 _ = poll.tick() => self.follow().await,
+                () = until(self.owes_acknowledgement()) => self.acknowledge().await,
                 Some(loaded) = running.join_next(), if !running.is_empty() => {
                     if let Ok((era, digest, result)) = loaded {
                         self.loaded(era, digest, result);
@@ -181,7 +188,9 @@ impl Follower {
             (TokenState::Active, ProjectState::Active) => Standing::Live,
         };
         let upstream = record.provider.and_then(|p| Upstream::from_record(p, &self.shared.egress)).map(Arc::new);
-        let requests = record.requests.map(|quota| self.blocks.open(quota, record.token));
+        // What lets nobody in needs no block.
+        let requests = record.requests.filter(|_| standing == Standing::Live);
+        let requests = requests.map(|quota| self.blocks.open(quota, record.token));
         Grant::new(
             (record.token, record.token_name),
             (record.project, record.project_name),
@@ -269,20 +278,44 @@ impl Follower {
         }
     }
 
+    /// When an acknowledgement that was held back for others to join it is to be written.
+    fn owes_acknowledgement(&self) -> Option<Instant> {
+        let (version, at) = self.heartbeat?;
+        (version != self.applied && !self.unwritten.lasts()).then(|| at + ACKNOWLEDGE_EVERY)
+    }
+
     async fn acknowledge(&mut self) {
         self.shared
             .acked_version
             .store(u64::try_from(self.applied.0).unwrap_or(0), Ordering::Relaxed);
-        let due = self
-            .heartbeat
-            .is_none_or(|(version, at)| version != self.applied || at.elapsed() >= HEARTBEAT_EVERY);
+        let (stale_after, now) = (self.shared.clock.stale_after_ms(), Instant::now());
+        let repeat = HEARTBEAT_EVERY.min(Duration::from_millis(stale_after / 3));
+        let due = self.heartbeat.is_none_or(|(version, at)| {
+            let since = now.duration_since(at);
+            since >= repeat || (version != self.applied && since >= ACKNOWLEDGE_EVERY)
+        });
         if due {
-            let stale_after = i64::try_from(self.shared.clock.stale_after_ms()).unwrap_or(i64::MAX);
+            let stale_after = i64::try_from(stale_after).unwrap_or(i64::MAX);
             match self.fleet.heartbeat(self.holder, self.applied, stale_after).await {
-                Ok(()) => self.heartbeat = Some((self.applied, Instant::now())),
-                Err(error) => tracing::warn!(%error, "the heartbeat cannot be written"),
+                Ok(()) => {
+                    self.heartbeat = Some((self.applied, Instant::now()));
+                    self.unwritten.ended();
+                    self.shared.database.wrote(Writer::Heartbeat, None);
+                }
+                Err(error) => {
+                    self.unwritten.began(&error);
+                    self.shared.database.wrote(Writer::Heartbeat, Some(&error));
+                }
             }
         }
+    }
+}
+
+/// Completes at this moment, if there is one.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -22,6 +22,11 @@ impl Outage {
         }
     }
 
+    /// Whether the last try failed.
+    pub(super) fn lasts(&self) -> bool {
+        self.tries > 0
+    }
+
     /// A try succeeded.
     pub(super) fn ended(&mut self) {
         if self.tries > 0 {

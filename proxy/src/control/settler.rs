@@ -8,17 +8,26 @@ use store::{Fleet, HolderId, LeaseReport, QuotaId, QuotaRecord, StoreError, Toke
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::held::Held;
+use super::held::{Held, Pace};
 use super::outage::Outage;
 use crate::block::Block;
-use crate::shared::{LeaseRequest, Leased, Recall};
+use crate::database::Writer;
+use crate::settings::Reporting;
+use crate::shared::{LeaseRequest, Leased, Recall, Shared};
 
 /// What was spent is told at least this often (contracts.md §3 asks for 1 s).
 const SETTLE_EVERY: Duration = Duration::from_millis(250);
+/// On a database that other processes share.
+const SPARING: Pace = Pace {
+    usual: Duration::from_millis(700),
+    roomy: Duration::from_secs(5),
+};
+/// How often it is looked for blocks that can be forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// Quotas that are settled in one transaction at most.
 const BATCH: usize = 512;
 
-/// The blocks of this process by quota. A block lives as long as the process, because its cumulative figures are the ledger's memory of this holder.
+/// The blocks of this process by quota. A block lives while a grant refers to it or something of it is out.
 #[derive(Clone, Default)]
 pub(crate) struct Blocks(Arc<Mutex<HashMap<QuotaId, Arc<Block>>>>);
 
@@ -32,6 +41,24 @@ impl Blocks {
         block.reopen(record.max_units);
         Arc::clone(block)
     }
+
+    /// Forgets a block that only its holder here and the caller still know. Whether it did.
+    fn forget(&self, block: &Arc<Block>) -> bool {
+        let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ours and the caller's: under the lock nobody else can come by one.
+        let known = blocks.get(&block.quota).is_none_or(|ours| Arc::ptr_eq(ours, block));
+        let forgotten = known && Arc::strong_count(block) <= 2;
+        if forgotten {
+            blocks.remove(&block.quota);
+        }
+        forgotten
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
 }
 
 /// What the settler listens to.
@@ -44,16 +71,40 @@ pub(crate) struct SettlerInbox {
 pub(crate) struct Settler {
     fleet: Fleet,
     holder: HolderId,
+    shared: Arc<Shared>,
+    blocks: Blocks,
     held: HashMap<QuotaId, Held>,
+    pace: Pace,
     outage: Outage,
+    swept_at: Instant,
+}
+
+/// What a lease transaction came to for one quota, before its units are handed out.
+#[derive(Clone, Copy)]
+enum Told {
+    Filled,
+    Empty,
+    Gone,
+    Unavailable,
 }
 
 impl Settler {
-    pub(crate) fn new(fleet: Fleet, holder: HolderId) -> Self {
+    pub(crate) fn new(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, blocks: Blocks) -> Self {
+        let pace = match shared.settings.reporting {
+            Reporting::Prompt => Pace {
+                usual: Duration::ZERO,
+                roomy: Duration::ZERO,
+            },
+            Reporting::Sparing => SPARING,
+        };
         Self {
             fleet,
             holder,
+            shared,
+            blocks,
             held: HashMap::new(),
+            pace,
+            swept_at: Instant::now(),
             outage: Outage::new("the ledger cannot be reached: blocks in hand are spent, then requests are refused with 503"),
         }
     }
@@ -96,28 +147,37 @@ impl Settler {
             .keys()
             .filter_map(|quota| self.held.get(quota))
             .partition(|held| held.block.is_low());
-        let mut leased: HashMap<QuotaId, Leased> = filled.iter().map(|held| (held.block.quota, Leased::Granted)).collect();
+        let mut told: HashMap<QuotaId, Told> = filled.iter().map(|held| (held.block.quota, Told::Filled)).collect();
         let reports: Vec<_> = low.into_iter().map(Held::request).collect();
         let filled = self.settle(&reports).await;
         for report in &reports {
             let quota = report.quota;
-            leased.insert(
+            told.insert(
                 quota,
                 match &filled {
-                    Err(_) => Leased::Unavailable,
-                    Ok(filled) if filled.contains(&quota) => Leased::Granted,
-                    Ok(_) if self.held.contains_key(&quota) => Leased::Empty,
-                    Ok(_) => Leased::Gone,
+                    Err(_) => Told::Unavailable,
+                    Ok(filled) if filled.contains(&quota) => Told::Filled,
+                    Ok(_) if self.held.contains_key(&quota) => Told::Empty,
+                    Ok(_) => Told::Gone,
                 },
             );
         }
         for (quota, replies) in waiting {
-            if let Some(held) = self.held.get(&quota) {
+            let held = self.held.get(&quota);
+            if let Some(held) = held {
                 held.block.refill_done();
             }
+            let told = told.get(&quota).copied().unwrap_or(Told::Unavailable);
             for reply in replies {
-                // A waiter that has left meanwhile leaves the units to the next.
-                let _ = reply.send(leased.get(&quota).copied().unwrap_or(Leased::Unavailable));
+                // Taken here and now: whoever waits gets the unit before the next settle can give it back to another process. A waiter that has
+                // left meanwhile leaves it to the next.
+                let _ = reply.send(match (held.and_then(|held| held.block.take()), told) {
+                    (Some(permit), _) => Leased::Granted(permit),
+                    (None, Told::Filled) => Leased::Outrun,
+                    (None, Told::Empty) => Leased::Empty,
+                    (None, Told::Gone) => Leased::Gone,
+                    (None, Told::Unavailable) => Leased::Unavailable,
+                });
             }
         }
     }
@@ -125,10 +185,11 @@ impl Settler {
     /// Reports what was spent, renews what would expire, gives back what lies idle. Leases are served between two batches.
     async fn settle_due(&mut self, leases: &mut mpsc::Receiver<LeaseRequest>) {
         let now = Instant::now();
+        self.forget_unused(now);
         let due: Vec<_> = self
             .held
             .values_mut()
-            .filter_map(|held| (held.give_back_unused(now) || held.is_due(now)).then_some(held.block.quota))
+            .filter_map(|held| (held.give_back_unused(now) || held.is_due(now, self.pace)).then_some(held.block.quota))
             .collect();
         for batch in due.chunks(BATCH) {
             let reports: Vec<_> = batch.iter().filter_map(|quota| self.held.get(quota)).map(Held::settlement).collect();
@@ -138,6 +199,16 @@ impl Settler {
                 self.lease(waiting, leases).await;
             }
         }
+    }
+
+    /// Forgets blocks that nobody uses and no grant refers to, so that memory follows the tokens in use and not all that ever were.
+    fn forget_unused(&mut self, now: Instant) {
+        if now.duration_since(self.swept_at) < FORGET_EVERY {
+            return;
+        }
+        self.swept_at = now;
+        let blocks = &self.blocks;
+        self.held.retain(|_, held| !(held.is_forgettable(now) && blocks.forget(&held.block)));
     }
 
     /// Gives back what the blocks of a changed token hold, so that a lowered limit holds once it is acknowledged.
@@ -167,8 +238,12 @@ impl Settler {
             })
             .collect();
         for batch in reports.chunks(BATCH) {
-            if self.settle(batch).await.is_err() {
-                return false;
+            // Whoever waits for the end decides how long: a database that is only failing over takes the last word after all.
+            while let Err(error) = self.settle(batch).await {
+                if !matches!(error, StoreError::Unavailable(_)) {
+                    return false;
+                }
+                tokio::time::sleep(SETTLE_EVERY).await;
             }
         }
         true
@@ -183,6 +258,7 @@ impl Settler {
             Ok(answers) => answers,
             Err(error) => {
                 self.outage.began(&error);
+                self.shared.database.wrote(Writer::Ledger, Some(&error));
                 for report in reports {
                     if let Some(held) = self.held.get_mut(&report.quota) {
                         held.unanswered();
@@ -192,6 +268,7 @@ impl Settler {
             }
         };
         self.outage.ended();
+        self.shared.database.wrote(Writer::Ledger, None);
         let now = Instant::now();
         let answers: HashMap<_, _> = answers.iter().map(|answer| (answer.quota, answer)).collect();
         let mut filled = HashSet::new();
@@ -211,5 +288,27 @@ impl Settler {
             }
         }
         Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_forgotten_only_when_no_grant_refers_to_it() {
+        let (blocks, record) = (
+            Blocks::default(),
+            QuotaRecord {
+                id: QuotaId(1),
+                max_units: 10,
+            },
+        );
+        let granted = blocks.open(record, TokenId::new());
+        let held = Arc::clone(&granted);
+        assert!(!blocks.forget(&held));
+        drop(granted);
+        assert!(blocks.forget(&held));
+        assert_eq!(blocks.len(), 0);
     }
 }

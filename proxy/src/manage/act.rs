@@ -21,7 +21,7 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 pub(super) const ACTOR: &str = "management";
 
 /// What the handlers share.
-pub(super) struct Context {
+pub(crate) struct Context {
     pub(super) fleet: Fleet,
     pub(super) holder: HolderId,
     pub(super) denials: Denials,

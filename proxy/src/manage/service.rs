@@ -2,7 +2,7 @@
 //! logs and audit learn of it. Runs on the control runtime.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -36,7 +36,12 @@ const VERIFY_DEADLINE: Duration = Duration::from_secs(120);
 /// The management side of a process.
 pub(crate) struct Manage {
     gate: Gate,
-    pub(super) context: Arc<Context>,
+    connected: OnceLock<Connected>,
+}
+
+/// What needs a database.
+struct Connected {
+    context: Arc<Context>,
     router: Router,
 }
 
@@ -48,13 +53,23 @@ pub(crate) fn is_ours(path: &str) -> bool {
 impl Manage {
     /// # Errors
     /// Why its token cannot be had, in one line.
-    pub(crate) fn new(settings: &ManageSettings, fleet: Fleet, holder: HolderId) -> Result<Self, String> {
-        let context = Arc::new(Context::new(fleet, holder));
+    pub(crate) fn new(settings: &ManageSettings) -> Result<Self, String> {
         Ok(Self {
             gate: Gate::new(settings.token.clone())?,
-            router: router::router(Arc::clone(&context)),
-            context,
+            connected: OnceLock::new(),
         })
+    }
+
+    /// There is a database: until now every request was answered 503. Once; a second database would not be used.
+    pub(crate) fn connect(&self, fleet: Fleet, holder: HolderId) -> Arc<Context> {
+        let connected = self.connected.get_or_init(|| {
+            let context = Arc::new(Context::new(fleet, holder));
+            Connected {
+                router: router::router(Arc::clone(&context)),
+                context,
+            }
+        });
+        Arc::clone(&connected.context)
     }
 
     /// Answers one request; never fails, because a failure is an answer. A body that was not read comes back.
@@ -107,6 +122,9 @@ impl Manage {
         caller: &Caller,
         template: &str,
     ) -> (axum::response::Response, Option<Incoming>) {
+        let Some(Connected { router, .. }) = self.connected.get() else {
+            return (Problem::database_unavailable().into_response(), Some(body));
+        };
         let bytes = match read(&mut body).await {
             Ok(bytes) => bytes,
             Err(problem) => return (problem.into_response(), Some(body)),
@@ -114,7 +132,7 @@ impl Manage {
         head.extensions.insert(caller.clone());
         let request = Request::from_parts(head, Body::from(bytes));
         let deadline = if template.ends_with("/verify") { VERIFY_DEADLINE } else { DEADLINE };
-        let answered = match timeout(deadline, self.router.clone().oneshot(request)).await {
+        let answered = match timeout(deadline, router.clone().oneshot(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(never)) => match never {},
             Err(_) => Problem::database_unavailable().into_response(),
@@ -124,7 +142,9 @@ impl Manage {
 
     /// What was refused goes into the audit; what was done has put itself there.
     fn note(&self, method: &Method, template: &str, status: StatusCode, code: Option<&'static str>, caller: &Caller) {
-        let Some(code) = code else { return };
+        let (Some(code), Some(Connected { context, .. })) = (code, self.connected.get()) else {
+            return;
+        };
         let authenticating = status == StatusCode::UNAUTHORIZED || code == "too_many_failures";
         let (action, actor) = if authenticating {
             ("management.authenticate", "anonymous")
@@ -144,7 +164,7 @@ impl Manage {
             actor,
             outcome,
         };
-        self.context.denials.note(class, caller);
+        context.denials.note(class, caller);
     }
 }
 

@@ -34,6 +34,7 @@ async fn a_block_is_leased_spent_and_given_back(database: Database) {
     let expected = LeaseAnswer {
         quota,
         amount: 10,
+        spent: 0,
         max_units: 160,
         used: 0,
         forfeited: 0,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// `http://IP:PORT`; an address that means every interface is reached by the loopback one.
-pub(super) fn local_url(bound: SocketAddr) -> String {
+pub(crate) fn local_url(bound: SocketAddr) -> String {
     let ip = if bound.ip().is_unspecified() {
         IpAddr::V4(Ipv4Addr::LOCALHOST)
     } else {

@@ -9,10 +9,10 @@ use crate::console;
 
 /// Resolves when the process has been asked to end. Clones resolve together.
 #[derive(Clone, Debug)]
-pub(super) struct Asked(watch::Receiver<bool>);
+pub(crate) struct Asked(watch::Receiver<bool>);
 
 /// Listens from now on; must be called on a runtime.
-pub(super) fn listen() -> io::Result<Asked> {
+pub(crate) fn listen() -> io::Result<Asked> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let (ask, asked) = watch::channel(false);
@@ -37,7 +37,7 @@ pub(super) fn listen() -> io::Result<Asked> {
 
 impl Asked {
     /// Waits for the first signal.
-    pub(super) async fn wait(mut self) {
+    pub(crate) async fn wait(mut self) {
         // The sender lives as long as the listening task, which never ends before the process.
         let _ = self.0.wait_for(|asked| *asked).await;
     }

@@ -1,0 +1,73 @@
+//! Flags of the commands that serve: those that all of them have, and those of `server`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::values::{duration, listen_addr};
+use super::{ConfigFile, LogArgs};
+
+/// Flags of every command that serves /v1.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Threads that carry requests; 0 means one per core
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) threads: usize,
+
+    /// Certificate authorities (PEM) trusted besides the system's when calling providers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_bundle: Option<PathBuf>,
+
+    /// Browser origin that gets CORS headers, such as https://app.example.com; repeatable, every origin if absent
+    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
+    pub(crate) allowed_origins: Vec<String>,
+
+    /// How long known tokens are served while the database cannot be reached; then /v1 answers 503 until it can
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub(crate) stale_after: Duration,
+
+    /// After SIGTERM: how long to go on accepting while /ready says 503
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pub(crate) drain_delay: Duration,
+
+    /// After that: how long running requests may take to finish
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub(crate) drain_grace: Duration,
+
+    /// Flags of the log.
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// Flags of `llm-proxy server`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Environment, or lines NAME=VALUE of the configuration file:
+  MANAGEMENT_TOKEN  what /manage is asked with; required
+  DATABASE_URL      postgres://…: a PostgreSQL that several processes share; wins over --db
+  ENCRYPTION_KEY    base64 of 32 bytes; without it encryption.key beside the SQLite file, made once
+  OPENAI_API_URL    where OpenAI is, default https://api.openai.com
+A flag wins over the environment, the environment over the file.")]
+pub(crate) struct ServerArgs {
+    /// Address to serve on; :8080 means every interface, port 0 takes a free one
+    #[arg(long, value_name = "ADDR", env = "LISTEN_ADDR", default_value = ":8080", value_parser = listen_addr)]
+    pub(crate) addr: SocketAddr,
+
+    /// Address of its own for /manage, which is then not served on --addr
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) manage_listen: Option<SocketAddr>,
+
+    /// The SQLite database; its folder is made if need be
+    #[arg(long, value_name = "FILE", env = "DATABASE_PATH", default_value = "data/llm-proxy.db")]
+    pub(crate) db: PathBuf,
+
+    /// The configuration file.
+    #[command(flatten)]
+    _config: ConfigFile,
+
+    /// Flags of every command that serves.
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}

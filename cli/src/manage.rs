@@ -1,0 +1,76 @@
+//! `llm-proxy manage`: asks the management API of a running server. It refuses to know the database.
+
+mod api;
+mod output;
+mod project;
+mod token;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::args::{ManageApiArgs, ManageArgs, ManageCommand, OutputFormat};
+use crate::client::{BaseUrl, Client, Remedies};
+use crate::console;
+use crate::exit::{Failure, Kind, Outcome};
+use api::Api;
+
+const REMEDIES: Remedies = Remedies {
+    address: "--manage-api-base-url (MANAGEMENT_API_BASE_URL)",
+    credential: "--management-token (MANAGEMENT_TOKEN)",
+};
+/// What the address is if the variable is set to nothing.
+const DEFAULT_BASE: &str = "http://localhost:8080";
+
+/// Asks, and prints the answer.
+pub(crate) fn run(args: &ManageArgs) -> Result<Outcome, Failure> {
+    let api = Api::new(client(&args.api)?);
+    let format = args.api.format();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format_args!("cannot start: {error}")))?;
+    let text = runtime.block_on(async {
+        match &args.command {
+            ManageCommand::Project(command) => project::run(&api, command, format).await,
+            ManageCommand::Token(command) => token::run(&api, command, format).await,
+        }
+    });
+    // A look-up of a host's name that hangs must not keep the process after its deadline.
+    runtime.shutdown_background();
+    console::print(&text?)?;
+    Ok(Outcome::Ok)
+}
+
+fn client(args: &ManageApiArgs) -> Result<Client, Failure> {
+    let base = match args.manage_api_base_url.trim() {
+        "" => DEFAULT_BASE,
+        base => base,
+    };
+    let base = BaseUrl::parse(base).map_err(|why| Failure::new(format_args!("{} is no base URL: {why}", REMEDIES.address)))?;
+    let token = match &args.management_token {
+        Some(token) if !token.expose_secret().trim().is_empty() => token.clone(),
+        _ => {
+            return Err(Failure::of(
+                Kind::Authentication,
+                format_args!("no management token: set MANAGEMENT_TOKEN, or give {}", "--management-token"),
+            ));
+        }
+    };
+    Client::new(base, &token, args.ca_bundle.as_deref(), args.timeout, REMEDIES)
+}
+
+/// A secret from the command line, or for `-` from standard input.
+fn secret(given: &SecretString, what: &str) -> Result<SecretString, Failure> {
+    let secret = match given.expose_secret().trim() {
+        "-" => console::read_secret(what)?,
+        other => SecretString::from(other),
+    };
+    if secret.expose_secret().is_empty() {
+        return Err(Failure::new(format_args!("{what} is empty")));
+    }
+    Ok(secret)
+}
+
+/// What a command prints of one document.
+fn one(format: OutputFormat, document: &str, table: impl FnOnce(&[serde_json::Value]) -> String) -> Result<String, Failure> {
+    output::print(format, &[document.to_owned()], output::Shape::One, table)
+}

@@ -1,0 +1,62 @@
+//! What every command that serves has in common: its runtime, its signals, the settings that its flags make, and how it waits for a
+//! database. It refuses to know where projects and tokens come from.
+
+mod address;
+mod contact;
+mod signals;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proxy::{DrainSettings, EgressSettings, ManageSettings, Reporting, Settings};
+use tokio::runtime::Runtime;
+
+pub(crate) use address::local_url;
+pub(crate) use contact::{Contact, NoContact, first_contact};
+pub(crate) use signals::Asked;
+
+use crate::args::ServeArgs;
+use crate::exit::Failure;
+
+/// Threads of the control runtime: manifests, database, look-ups. Requests run on the data plane's own threads.
+const CONTROL_THREADS: usize = 2;
+/// How long what is left on the control runtime may take to end after everything of importance has.
+pub(crate) const LEFTOVERS: Duration = Duration::from_secs(1);
+
+/// The control runtime, in a process that has its one provider for every TLS connection.
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
+    // It fails only if there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(CONTROL_THREADS)
+        .thread_name("control")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(format_args!("cannot start the control threads: {error}")))
+}
+
+/// Listens for SIGTERM and SIGINT from now on; must be called on a runtime.
+pub(crate) fn signals() -> Result<Asked, Failure> {
+    signals::listen().map_err(|error| Failure::new(format_args!("cannot listen for signals: {error}")))
+}
+
+/// The data plane's settings.
+pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: ManageSettings, reporting: Reporting) -> Settings {
+    Settings {
+        listen,
+        threads: args.threads,
+        egress: EgressSettings {
+            ca_bundle: args.ca_bundle.clone(),
+            ..EgressSettings::default()
+        },
+        drain: DrainSettings {
+            delay: args.drain_delay,
+            grace: args.drain_grace,
+        },
+        allowed_origins: args.allowed_origins.clone(),
+        stale_after: args.stale_after,
+        manage: Some(manage),
+        reporting,
+        ..Settings::default()
+    }
+}
