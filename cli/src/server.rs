@@ -3,7 +3,7 @@
 
 pub(crate) mod database;
 
-use proxy::{ManagementToken, Proxy};
+use proxy::{ManageSettings, ManagementToken, Proxy};
 use secrecy::SecretString;
 use store::HolderId;
 
@@ -17,29 +17,37 @@ use database::Database;
 
 /// Serves until a signal.
 pub(crate) fn run(args: &ServerArgs) -> Result<Outcome, Failure> {
-    let token = variable("MANAGEMENT_TOKEN").ok_or_else(|| {
+    let management_token = variable("MANAGEMENT_TOKEN").ok_or_else(|| {
         Failure::new(
             "MANAGEMENT_TOKEN is not set: give it in the environment or the configuration file, such as the output of `openssl rand -hex 32`",
         )
     })?;
     let _log = logging::start(&args.serve.log)?;
     let runtime = serving::runtime()?;
-    let ended = runtime.block_on(serve(args, token));
+    let ended = runtime.block_on(serve(args, management_token));
     runtime.shutdown_timeout(serving::LEFTOVERS);
     ended
 }
 
-async fn serve(args: &ServerArgs, token: SecretString) -> Result<Outcome, Failure> {
+async fn serve(args: &ServerArgs, management_token: SecretString) -> Result<Outcome, Failure> {
     let asked_to_end = serving::signals()?;
     let database = Database::of(args.db.as_deref())?;
     let holder = HolderId::new();
-    let settings = serving::settings(&args.serve, args.addr, database.reporting(), ManagementToken::Fixed(token));
+    let manage = ManageSettings {
+        listen: args.manage_listen,
+        token: ManagementToken::Fixed(management_token),
+    };
+    let settings = serving::settings(&args.serve, args.addr, manage, database.reporting());
     let mut proxy = Proxy::bind(settings).map_err(Failure::new)?;
     let url = local_url(proxy.addr());
     tracing::info!(url, database = database.kind(), "listening");
     let contact = first_contact(&mut proxy, holder, &asked_to_end, async || database.open(holder).await).await?;
     if contact.is_some() {
-        console::print(&format!("ready {url}\n"))?;
+        let mut ready = format!("ready {url}\n");
+        if let Some(addr) = proxy.manage_addr() {
+            ready += &format!("manage {}\n", local_url(addr));
+        }
+        console::print(&ready)?;
         asked_to_end.wait().await;
     }
     let drained = proxy.drain().await;

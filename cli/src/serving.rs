@@ -8,7 +8,7 @@ mod signals;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proxy::{DrainSettings, EgressSettings, ManageSettings, ManagementToken, Reporting, Settings};
+use proxy::{DrainSettings, EgressSettings, ManageSettings, Reporting, Settings};
 use tokio::runtime::Runtime;
 
 pub(crate) use address::local_url;
@@ -41,7 +41,7 @@ pub(crate) fn signals() -> Result<Asked, Failure> {
 }
 
 /// The data plane's settings.
-pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, reporting: Reporting, token: ManagementToken) -> Settings {
+pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: ManageSettings, reporting: Reporting) -> Settings {
     Settings {
         listen,
         threads: args.threads,
@@ -55,11 +55,8 @@ pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, reporting: Reportin
         },
         allowed_origins: args.allowed_origins.clone(),
         stale_after: args.stale_after,
+        manage: Some(manage),
         reporting,
-        manage: Some(ManageSettings {
-            listen: args.manage_listen,
-            token,
-        }),
         ..Settings::default()
     }
 }

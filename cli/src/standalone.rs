@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use operator::files::{self, FilesReconciler, Sources};
-use proxy::{ManagementToken, Proxy, Reporting};
+use proxy::{ManageSettings, ManagementToken, Proxy, Reporting};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -43,8 +43,11 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
     let database = database::open(&dir, &manifests).await?;
     let Database { store, claim, fleet, holder } = database;
 
-    let token = ManagementToken::File(dir.management_token());
-    let settings = serving::settings(&args.serve, args.listen, Reporting::Prompt, token);
+    let manage = ManageSettings {
+        listen: None,
+        token: ManagementToken::File(dir.management_token()),
+    };
+    let settings = serving::settings(&args.serve, args.listen, manage, Reporting::Prompt);
     let proxy = Proxy::start(settings, fleet.clone(), holder).await.map_err(Failure::new)?;
     let local_url = local_url(proxy.addr());
     let base_url = format!("{}/v1", args.public_url.as_deref().unwrap_or(&local_url));

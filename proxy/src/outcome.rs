@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, StatusCode};
 use llm::{Endpoint, UsageObserver, estimate_prompt_tokens};
-use store::{ProjectId, TokenId, UsageDelta};
+use store::{DbTime, ProjectId, TokenId, UsageDelta};
 
 use crate::access;
 use crate::connection::Running;
@@ -196,10 +196,9 @@ impl Drop for Outcome {
         {
             let now = self.thread.shared.clock.db_time(self.thread.shared.clock.mono_ms());
             let provider = grant.upstream.as_ref().map_or("", |u| &u.provider);
-            let day = i32::try_from(now.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX);
             self.thread
                 .usage
-                .add(day, grant.project, grant.token, self.model.as_deref().unwrap_or(""), provider, tokens);
+                .add(now, grant.project, grant.token, self.model.as_deref().unwrap_or(""), provider, tokens);
         }
         access::log(self, tokens, total);
     }
@@ -214,7 +213,8 @@ fn bounded(model: &str) -> &str {
 pub(crate) struct UsageSink(Mutex<HashMap<TokenId, Vec<UsageDelta>>>);
 
 impl UsageSink {
-    fn add(&self, day: i32, project: ProjectId, token: TokenId, model: &str, provider: &str, tokens: Tokens) {
+    fn add(&self, now: DbTime, project: ProjectId, token: TokenId, model: &str, provider: &str, tokens: Tokens) {
+        let day = i32::try_from(now.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX);
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = sums.entry(token).or_default();
         let find = |rows: &[UsageDelta], model: &str| rows.iter().position(|r| r.model == model && r.provider == provider && r.day == day);
@@ -241,6 +241,7 @@ impl UsageSink {
                 &mut rows[last]
             }
         };
+        row.last_at = row.last_at.max(now);
         row.requests += 1;
         row.input_tokens += tokens.input;
         row.cached_tokens += tokens.cached;
@@ -270,8 +271,8 @@ mod tests {
             output: 2,
             ..Tokens::default()
         };
-        sink.add(1, project, token, "gpt-4o", "openai", tokens);
-        sink.add(1, project, token, "gpt-4o", "openai", Tokens { estimated: true, ..tokens });
+        sink.add(DbTime(DAY_MS), project, token, "gpt-4o", "openai", tokens);
+        sink.add(DbTime(DAY_MS), project, token, "gpt-4o", "openai", Tokens { estimated: true, ..tokens });
         let rows = sink.collect();
         assert_eq!(rows.len(), 1);
         assert_eq!(
@@ -285,7 +286,7 @@ mod tests {
     fn invented_model_names_are_cut_and_counted_together_beyond_a_bound() {
         let (sink, project, token) = (UsageSink::default(), ProjectId::new(), TokenId::new());
         for n in 0..1_000 {
-            sink.add(1, project, token, &format!("m{n}"), "p", Tokens::default());
+            sink.add(DbTime(DAY_MS), project, token, &format!("m{n}"), "p", Tokens::default());
         }
         let rows = sink.collect();
         assert!(rows.len() <= MAX_MODELS_PER_FLUSH + 1);

@@ -60,10 +60,7 @@ pub struct Proxy {
     shared: Arc<Shared>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    /// `/manage`, wherever it is served.
-    manage: Option<Arc<Manage>>,
-    /// Its own listener, if it has one.
-    manage_listener: Option<ManageListener>,
+    manage: Option<ManageTasks>,
     control: Control,
 }
 
@@ -87,54 +84,53 @@ struct ControlTasks {
     follower: tokio::task::JoinHandle<()>,
     sweeper: tokio::task::JoinHandle<()>,
     usage: tokio::task::JoinHandle<()>,
-    denials: Option<Denials>,
     stop_follower: watch::Sender<bool>,
     usage_done: watch::Sender<bool>,
 }
 
-/// What writes refusals into the audit.
-struct Denials {
-    task: tokio::task::JoinHandle<()>,
-    stop: watch::Sender<bool>,
-}
-
-impl Denials {
-    fn start(manage: Arc<Manage>, shared: &Arc<Shared>) -> Self {
-        let (stop, stopped) = watch::channel(false);
-        Self {
-            task: tokio::spawn(manage::follow_denials(manage, Arc::clone(shared), stopped)),
-            stop,
-        }
-    }
-
-    /// The last refusals are written.
-    async fn stop(self) {
-        self.stop.send_replace(true);
-        let _ = self.task.await;
-    }
-}
-
-/// The listener that only `/manage` has.
-struct ManageListener {
+/// What runs for `/manage` besides its requests on the shared port.
+struct ManageTasks {
+    manage: Arc<Manage>,
     address: Option<SocketAddr>,
-    task: tokio::task::JoinHandle<()>,
-    stop: watch::Sender<bool>,
+    listener: Option<tokio::task::JoinHandle<()>>,
+    /// Once there is a database to write them into.
+    denials: Option<tokio::task::JoinHandle<()>>,
+    stop_listener: watch::Sender<bool>,
+    stop_denials: watch::Sender<bool>,
 }
 
-impl ManageListener {
-    fn start(manage: Arc<Manage>, listener: TcpListener) -> Self {
-        let (stop, stopped) = watch::channel(false);
+impl ManageTasks {
+    fn start(manage: Arc<Manage>, listener: Option<TcpListener>) -> Self {
+        let (stop_listener, listener_stop) = watch::channel(false);
         Self {
-            address: listener.local_addr().ok(),
-            task: tokio::spawn(manage::listen(manage, listener, stopped)),
-            stop,
+            address: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
+            listener: listener.map(|listener| tokio::spawn(manage::listen(Arc::clone(&manage), listener, listener_stop))),
+            denials: None,
+            stop_listener,
+            stop_denials: watch::channel(false).0,
+            manage,
         }
     }
 
-    /// No more requests; those that run end.
+    fn connect(&mut self, fleet: Fleet, holder: HolderId, shared: &Arc<Shared>) {
+        let context = self.manage.connect(fleet, holder);
+        self.denials = Some(tokio::spawn(manage::follow_denials(
+            context,
+            Arc::clone(shared),
+            self.stop_denials.subscribe(),
+        )));
+    }
+
+    /// No more requests first, then the last refusals.
     async fn stop(self) {
-        self.stop.send_replace(true);
-        let _ = self.task.await;
+        self.stop_listener.send_replace(true);
+        if let Some(listener) = self.listener {
+            let _ = listener.await;
+        }
+        self.stop_denials.send_replace(true);
+        if let Some(denials) = self.denials {
+            let _ = denials.await;
+        }
     }
 }
 
@@ -163,7 +159,7 @@ impl Proxy {
         let count = thread_count(settings.threads);
         let egress = Egress::new(&settings.egress).map_err(|e: EgressError| StartError::Egress(e.to_string()))?;
         let wanted = settings.listen;
-        let manage = settings.manage.as_ref().map(|manage| Manage::new(manage));
+        let manage = settings.manage.as_ref().map(Manage::new);
         let manage = manage.transpose().map_err(StartError::Manage)?.map(Arc::new);
         let own = settings.manage.as_ref().and_then(|manage| manage.listen);
         let own = own.map(|address| manage::bind(address).map_err(|why| StartError::Listen { address, why }));
@@ -217,8 +213,7 @@ impl Proxy {
             shared,
             phase,
             threads,
-            manage_listener: manage.clone().zip(own).map(|(manage, own)| ManageListener::start(manage, own)),
-            manage,
+            manage: manage.map(|manage| ManageTasks::start(manage, own)),
             control: Control::Waiting(Inboxes {
                 loads: load_requests,
                 leases: lease_requests,
@@ -244,11 +239,11 @@ impl Proxy {
         let Control::Waiting(Inboxes { loads, leases, .. }) = std::mem::replace(&mut self.control, Control::Gone) else {
             return Ok(());
         };
+        if let Some(manage) = &mut self.manage {
+            manage.connect(fleet.clone(), holder, &self.shared);
+        }
         let (stop_follower, stop) = watch::channel(false);
         let (usage_done, usage_stop) = watch::channel(false);
-        if let Some(manage) = &self.manage {
-            manage.connect(fleet.clone(), holder);
-        }
         let settler = Settler::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks);
         self.control = Control::Running(ControlTasks {
             settler: tokio::spawn(settler.run(SettlerInbox {
@@ -257,8 +252,7 @@ impl Proxy {
             })),
             follower: tokio::spawn(follower.run(FollowerInbox { loads, stop })),
             sweeper: tokio::spawn(sweep(fleet.clone())),
-            usage: tokio::spawn(flush_usage(fleet, Arc::clone(&self.shared), usage_stop)),
-            denials: self.manage.clone().map(|manage| Denials::start(manage, &self.shared)),
+            usage: tokio::spawn(flush_usage(fleet, holder, Arc::clone(&self.shared), usage_stop)),
             stop_follower,
             usage_done,
         });
@@ -279,7 +273,7 @@ impl Proxy {
     /// The bound address of `/manage`, if it has one of its own.
     #[must_use]
     pub fn manage_addr(&self) -> Option<SocketAddr> {
-        self.manage_listener.as_ref().and_then(|listener| listener.address)
+        self.manage.as_ref().and_then(|manage| manage.address)
     }
 
     /// Leaves in order (contracts.md §6): announce, stop accepting, let running replies end, give leases back, sign off.
@@ -306,14 +300,21 @@ impl Proxy {
             let _ = ended.await;
         }
 
-        if let Some(listener) = self.manage_listener {
-            listener.stop().await;
-        }
-        let leases_returned = match self.control {
-            Control::Running(tasks) => tasks.end().await,
-            // There was never anything to return.
-            Control::Waiting(_) | Control::Gone => true,
+        let manage = async {
+            if let Some(manage) = self.manage {
+                manage.stop().await;
+            }
         };
+        // Beside the last words of the data plane, each of which may be waiting for a database that is away.
+        let manage = tokio::time::timeout(LAST_WORDS, manage);
+        let control = async {
+            match self.control {
+                Control::Running(tasks) => tasks.end().await,
+                // There was never anything to return.
+                Control::Waiting(_) | Control::Gone => true,
+            }
+        };
+        let (_, leases_returned) = tokio::join!(manage, control);
         let cut = self.shared.threads.iter().map(|t| t.counters.drained.load(Ordering::Relaxed)).sum();
         DrainReport { cut, leases_returned }
     }
@@ -334,13 +335,7 @@ impl ControlTasks {
         // Together, because each of them may be waiting for a database that is away.
         self.usage_done.send_replace(true);
         self.stop_follower.send_replace(true);
-        let denials = async {
-            if let Some(denials) = self.denials {
-                denials.stop().await;
-            }
-        };
-        let (_, usage, follower, leases_returned) = tokio::join!(
-            tokio::time::timeout(LAST_WORDS, denials),
+        let (usage, follower, leases_returned) = tokio::join!(
             tokio::time::timeout(LAST_WORDS, self.usage),
             tokio::time::timeout(LAST_WORDS, self.follower),
             tokio::time::timeout(LAST_WORDS, self.settler),

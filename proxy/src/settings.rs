@@ -23,10 +23,10 @@ pub struct Settings {
     pub allowed_origins: Vec<String>,
     /// How long known tokens are served after the last good contact with the database.
     pub stale_after: Duration,
-    /// How soon the database hears what was used.
-    pub reporting: Reporting,
     /// Whether and how `/manage` is served; `None`: not at all.
     pub manage: Option<ManageSettings>,
+    /// How soon the database hears what was used.
+    pub reporting: Reporting,
 }
 
 /// How soon the database hears what was used. What is lost when a process is killed is the same: what it had leased is forfeited.
@@ -49,8 +49,8 @@ impl Default for Settings {
             drain: DrainSettings::default(),
             allowed_origins: Vec::new(),
             stale_after: Duration::from_secs(300),
-            reporting: Reporting::default(),
             manage: None,
+            reporting: Reporting::default(),
         }
     }
 }

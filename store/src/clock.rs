@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::statement::{Conn, sql};
 
 /// A moment on the database's clock, in milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct DbTime(pub i64);
 

@@ -14,7 +14,7 @@ use crate::keyring::KeyRing;
 use crate::statement::Conn;
 
 pub use postgres::PostgresOptions;
-pub(crate) use postgres::{PgConn, Server};
+pub(crate) use postgres::{Path, PgConn, Reach, Server};
 
 /// An open database, not yet claimed by a fleet. Clones share the pools.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ enum Engine {
         writer: Option<SqlitePool>,
         readers: SqlitePool,
     },
-    Postgres(Server),
+    Postgres(Box<Server>),
 }
 
 impl Store {
@@ -67,7 +67,7 @@ impl Store {
         match &self.shared.engine {
             Engine::Sqlite { writer: Some(writer), .. } => Ok(Conn::SqliteTx(writer.begin_with("BEGIN IMMEDIATE").await?)),
             Engine::Sqlite { writer: None, .. } => Err(StoreError::ReadOnly("it was opened for reading only".into())),
-            Engine::Postgres(server) => Ok(Conn::Postgres(server.begin().await?)),
+            Engine::Postgres(server) => Ok(Conn::Postgres(server.reach.begin().await?)),
         }
     }
 
@@ -75,7 +75,16 @@ impl Store {
     pub(crate) async fn read(&self) -> Result<Conn> {
         match &self.shared.engine {
             Engine::Sqlite { readers, .. } => Ok(Conn::SqliteRead(readers.acquire().await?)),
-            Engine::Postgres(server) => Ok(Conn::Postgres(server.single().await?)),
+            Engine::Postgres(server) => Ok(Conn::Postgres(server.reach.single().await?)),
+        }
+    }
+
+    /// A connection whose statements may stand for themselves, each of them a transaction: on PostgreSQL that saves BEGIN and COMMIT, and who
+    /// reads before writing must find out in the writing statement whether what was read still stands. On SQLite it is [`Store::begin`].
+    pub(crate) async fn begin_optimistic(&self) -> Result<Conn> {
+        match &self.shared.engine {
+            Engine::Sqlite { .. } => self.begin().await,
+            Engine::Postgres(server) => Ok(Conn::Postgres(server.reach.single().await?)),
         }
     }
 
@@ -83,7 +92,7 @@ impl Store {
     pub(crate) async fn snapshot(&self) -> Result<Conn> {
         match &self.shared.engine {
             Engine::Sqlite { readers, .. } => Ok(Conn::SqliteTx(readers.begin_with("BEGIN").await?)),
-            Engine::Postgres(server) => Ok(Conn::Postgres(server.snapshot().await?)),
+            Engine::Postgres(server) => Ok(Conn::Postgres(server.reach.snapshot().await?)),
         }
     }
 
@@ -115,7 +124,7 @@ impl std::fmt::Debug for Store {
             Engine::Postgres(server) => f
                 .debug_struct("Store")
                 .field("engine", &"postgres")
-                .field("address", &server.address())
+                .field("address", &server.reach.address())
                 .finish(),
         }
     }

@@ -83,7 +83,7 @@ impl Fleet {
         Ok(complete.then_some(changes))
     }
 
-    /// Wakes when a transaction of this process has committed a version. A hint: the head row is the truth.
+    /// Wakes when a transaction of this process, or (PostgreSQL) of another one, has committed a version. A hint: the head row is the truth.
     #[must_use]
     pub fn feed_wakeups(&self) -> watch::Receiver<FeedVersion> {
         self.store().committed().subscribe()

@@ -53,7 +53,7 @@ impl Store {
         let keys = self.keys().ok_or_else(|| StoreError::ReadOnly("it was opened for reading only".into()))?;
         // A claim that stands is only read: a second process starts while the first one writes.
         if let Some(found) = Claimed::find(&mut self.read().await?).await? {
-            return found.by(claim, keys).map(|id| self.fleet(id));
+            return found.by(claim, keys).map(|id| self.claimed_by(id));
         }
         let mut tx = self.begin().await?;
         let now = tx.now().await?;
@@ -65,13 +65,13 @@ impl Store {
         if sql!(tx, exec, inserted, id.to_string(), cluster, namespace, name, key_id, key_check, now.0)? == 1 {
             sql!(tx, exec, "INSERT INTO feed_head (fleet_id) VALUES ($1)", id.to_string())?;
             tx.commit().await?;
-            return Ok(self.fleet(id));
+            return Ok(self.claimed_by(id));
         }
         // Somebody was faster; what stands is what counts.
         let found = Claimed::find(&mut tx)
             .await?
             .ok_or_else(|| StoreError::Unavailable("a claim came and went: try again".into()))?;
-        found.by(claim, keys).map(|id| self.fleet(id))
+        found.by(claim, keys).map(|id| self.claimed_by(id))
     }
 
     /// The fleet that has claimed it, without claiming or checking keys (for `status`). `None` in an empty or unclaimed database.
@@ -84,6 +84,12 @@ impl Store {
         Ok(Claimed::find(&mut self.read().await?)
             .await?
             .map(|found| (found.claim, self.fleet(found.id))))
+    }
+
+    /// Who has claimed follows the feed, so it hears of other processes' commits from now on.
+    fn claimed_by(&self, id: FleetId) -> Fleet {
+        self.listen(id);
+        self.fleet(id)
     }
 
     fn fleet(&self, id: FleetId) -> Fleet {

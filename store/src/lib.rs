@@ -15,6 +15,7 @@ mod grants;
 mod ids;
 mod keyring;
 mod ledger;
+mod listen;
 mod manage;
 mod migrate;
 mod projects;

@@ -1,7 +1,8 @@
 //! The ledger: quotas and the blocks leased from them (contracts.md §3). Exact without a round trip per request.
 //!
-//! Every transaction locks its quotas first, in ascending order, by raising their version; only then it reads the clock and the leases,
-//! lets `ledger` compute, and writes. Under that lock read-modify-write is sound on both engines.
+//! A ledger transaction locks its quotas first, in ascending order, by raising their version. Either it does so before it reads the clock and
+//! the leases and lets `ledger` compute; or, where a settlement saves round trips, it raises exactly the version that was read, and a quota
+//! that has moved on is read again. Both make read-modify-write sound on both engines.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,14 @@ use crate::error::Result;
 use crate::fleet::Fleet;
 use crate::ids::{HolderId, QuotaId};
 use crate::ledger::{Lease, LeaseState, Quota, Report};
-use crate::statement::{Conn, Row, count, sql, stored};
+use crate::statement::{Conn, Row, count, sql, sql_built, stored};
+
+/// How often a settlement is tried without a lock in front; with many replicas on one quota few attempts fail, and with very many the lock's
+/// queue is fairer.
+const OPTIMISTIC_ATTEMPTS: u32 = 3;
+
+/// How many quotas go into one statement; engines bound how many values one takes.
+const QUOTAS_AT_ONCE: usize = 1_000;
 
 /// How many quotas one sweeping transaction locks, so that settling never waits long behind it.
 const SWEPT_AT_ONCE: usize = 64;
@@ -84,32 +92,125 @@ pub struct LeaseAnswer {
 }
 
 impl Fleet {
-    /// Settles and grants, one transaction for all reports (locked in ascending quota id). A quota that no longer exists is missing from
-    /// the answers. After an error nothing or all of it may have happened: the same report again is safe.
+    /// Settles and grants, for each quota in one step; several reports on one quota are taken one after the other. A quota that no longer
+    /// exists is missing from the answers. After an error any of them may have happened: the same reports again are safe.
+    ///
+    /// On PostgreSQL this takes two statements, however many quotas there are, and no BEGIN or COMMIT: the writing one begins with the lock
+    /// and passes over a quota that another ledger transaction has moved since it was read. Those are tried again, in the end under a lock
+    /// that is taken before reading (contracts.md §3).
     ///
     /// # Errors
     /// Those of any write.
     pub async fn settle(&self, holder: HolderId, reports: &[LeaseReport]) -> Result<Vec<LeaseAnswer>> {
-        if reports.is_empty() {
-            return Ok(Vec::new());
+        let mut settling = Settling::new(holder, reports);
+        for _ in 0..OPTIMISTIC_ATTEMPTS {
+            if settling.is_done() {
+                break;
+            }
+            let mut conn = self.store().begin_optimistic().await?;
+            let answers = self.settle_all(&mut conn, &settling).await?;
+            conn.commit().await?;
+            settling.answered(answers);
         }
-        let mut tx = self.store().begin().await?;
-        let mut quotas = BTreeMap::new();
-        let ids: std::collections::BTreeSet<QuotaId> = reports.iter().map(|report| report.quota).collect();
-        for id in ids {
-            if let Some(quota) = self.lock(&mut tx, id).await? {
-                quotas.insert(id, quota);
+        if !settling.is_done() {
+            let mut tx = self.store().begin().await?;
+            for quota in settling.left.keys() {
+                self.lock(&mut tx, *quota).await?;
+            }
+            let answers = self.settle_all(&mut tx, &settling).await?;
+            tx.commit().await?;
+            settling.answered(answers);
+        }
+        Ok(settling.answers.into_iter().flatten().collect())
+    }
+
+    /// Reads what is left to settle, lets `ledger` compute, and writes. Returns what became of each quota; one that has moved on meanwhile is
+    /// missing.
+    async fn settle_all(&self, conn: &mut Conn, settling: &Settling<'_>) -> Result<BTreeMap<QuotaId, Vec<(usize, LeaseAnswer)>>> {
+        let mut outcome = BTreeMap::new();
+        for quotas in settling.left.keys().collect::<Vec<_>>().chunks(QUOTAS_AT_ONCE) {
+            let (mut entries, now) = self.read_entries(conn, &settling.holder, quotas).await?;
+            let mut computed = BTreeMap::new();
+            for (quota, entry) in &mut entries {
+                let answers = settling.left[quota].iter().map(|&at| (at, entry.settle(&settling.reports[at], now)));
+                computed.insert(*quota, answers.collect());
+            }
+            // What does not exist is answered by nothing.
+            let gone = quotas.iter().filter(|quota| !entries.contains_key(quota));
+            outcome.extend(gone.map(|&&quota| (quota, Vec::new())));
+            if entries.is_empty() {
+                continue;
+            }
+            for row in self.write_entries(conn, &settling.holder, &entries, now).await? {
+                let quota = QuotaId(row.int("quota_id")?);
+                outcome.extend(computed.remove_entry(&quota));
             }
         }
-        let now = tx.now().await?;
-        let mut answers = Vec::with_capacity(reports.len());
-        for report in reports {
-            if let Some(quota) = quotas.get_mut(&report.quota) {
-                answers.push(self.settle_one(&mut tx, quota, holder, report, now).await?);
+        Ok(outcome)
+    }
+
+    /// The quotas, of their leases the holder's own and those that are overdue, and the clock: one statement, so all of one moment.
+    async fn read_entries(&self, conn: &mut Conn, holder: &str, quotas: &[&QuotaId]) -> Result<(BTreeMap<QuotaId, Entry>, DbTime)> {
+        let rows = sql_built!(conn, quotas.len() == 1, |text| {
+            text.push(
+                "SELECT c.now_ms, q.id, q.version, q.max_units, q.used, q.reserved, q.forfeited, q.wanted,
+                    l.holder, l.amount, l.spent, l.expires_at, l.state
+                FROM clock c CROSS JOIN quotas q LEFT JOIN leases l
+                    ON l.quota_id = q.id AND ((l.state = 'Live' AND l.expires_at <= c.now_ms) OR l.holder = ",
+            );
+            text.push_bind(holder.to_owned())
+                .push(") WHERE q.fleet_id = ")
+                .push_bind(self.key())
+                .push(" AND q.id IN (");
+            let mut list = text.separated(", ");
+            for quota in quotas {
+                list.push_bind(quota.0);
+            }
+            text.push(")");
+        })?;
+        let (mut entries, mut now) = (BTreeMap::<QuotaId, Entry>::new(), DbTime::default());
+        for row in rows {
+            now = DbTime(row.int("now_ms")?);
+            let id = QuotaId(row.int("id")?);
+            let entry = match entries.entry(id) {
+                std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
+                std::collections::btree_map::Entry::Vacant(place) => place.insert(Entry {
+                    id,
+                    version: row.int("version")?,
+                    quota: read_quota(&row)?,
+                    own: Lease::none(now),
+                    is_new: true,
+                }),
+            };
+            match row.optional_text("holder")? {
+                None => {}
+                Some(of) if of == holder => (entry.own, entry.is_new) = (read_lease(&row)?, false),
+                // The writing statement marks the same leases.
+                Some(_) => entry.quota.expire(&mut read_lease(&row)?),
             }
         }
-        tx.commit().await?;
-        Ok(answers)
+        Ok((entries, now))
+    }
+
+    /// Writes each quota and the holder's lease, in ascending order. Returns a row for each that still stood as it was read.
+    async fn write_entries(&self, conn: &mut Conn, holder: &str, entries: &BTreeMap<QuotaId, Entry>, now: DbTime) -> Result<Vec<Row>> {
+        sql_built!(conn, entries.len() == 1, |text| {
+            text.push(
+                "INSERT INTO ledger_entries (fleet_id, quota_id, version, used, reserved, forfeited, wanted,
+                    holder, amount, spent, expires_at, state, now_ms) ",
+            );
+            text.push_values(entries.values(), |mut row, entry| {
+                let Entry { quota, own, .. } = entry;
+                row.push_bind(self.key()).push_bind(entry.id.0).push_bind(entry.version);
+                row.push_bind(stored(quota.used))
+                    .push_bind(stored(quota.reserved))
+                    .push_bind(stored(quota.forfeited));
+                row.push_bind(quota.wanted).push_bind(holder.to_owned());
+                row.push_bind(stored(own.amount)).push_bind(stored(own.spent)).push_bind(own.expires_at.0);
+                row.push_bind(entry.keeps_lease().then_some(own.state.as_stored())).push_bind(now.0);
+            });
+            text.push(" RETURNING quota_id");
+        })
     }
 
     /// Moves the rest of every expired lease from reserved to forfeited. Returns how many leases lost something.
@@ -144,74 +245,8 @@ impl Fleet {
     async fn lock(&self, tx: &mut Conn, id: QuotaId) -> Result<Option<Quota>> {
         let lock = "UPDATE quotas SET version = version + 1 WHERE fleet_id = $1 AND id = $2
             RETURNING max_units, used, reserved, forfeited, wanted";
-        let Some(row) = sql!(tx, optional, lock, self.key(), id.0)? else {
-            return Ok(None);
-        };
-        Ok(Some(Quota {
-            max: count(row.optional_int("max_units")?.unwrap_or(i64::MAX)),
-            used: row.count("used")?,
-            reserved: row.count("reserved")?,
-            forfeited: row.count("forfeited")?,
-            wanted: row.flag("wanted")?,
-        }))
-    }
-
-    async fn settle_one(&self, tx: &mut Conn, quota: &mut Quota, holder: HolderId, report: &LeaseReport, now: DbTime) -> Result<LeaseAnswer> {
-        let holder = holder.to_string();
-        let leases = "SELECT holder, amount, spent, expires_at, state FROM leases
-            WHERE quota_id = $1 AND (holder = $2 OR (state = 'Live' AND expires_at <= $3))";
-        let (mut own, mut is_new) = (Lease::none(now), true);
-        for row in sql!(tx, all, leases, report.quota.0, holder.as_str(), now.0)? {
-            let (of, mut lease) = (row.text("holder")?, read_lease(&row)?);
-            if of == holder {
-                (own, is_new) = (lease, false);
-            } else {
-                quota.expire(&mut lease);
-                write_state(tx, report.quota, &of, &lease).await?;
-            }
-        }
-
-        let wanted = quota.report(
-            &mut own,
-            Report {
-                spent: report.spent,
-                amount: report.amount,
-                want: report.want,
-            },
-            now,
-        );
-
-        // Who asked in vain and never had anything leaves no row behind.
-        if !(is_new && own.amount == 0) {
-            let upsert = "INSERT INTO leases (fleet_id, quota_id, holder, amount, spent, expires_at, state) VALUES ($1, $2, $3, $4, $5, $6, $7)
-                ON CONFLICT (quota_id, holder) DO UPDATE SET
-                    amount = excluded.amount, spent = excluded.spent, expires_at = excluded.expires_at, state = excluded.state";
-            let (amount, spent, state) = (stored(own.amount), stored(own.spent), own.state.as_stored());
-            sql!(
-                tx,
-                exec,
-                upsert,
-                self.key(),
-                report.quota.0,
-                holder.as_str(),
-                amount,
-                spent,
-                own.expires_at.0,
-                state
-            )?;
-        }
-        write_quota(tx, report.quota, quota).await?;
-        Ok(LeaseAnswer {
-            quota: report.quota,
-            amount: own.amount,
-            spent: own.spent,
-            max_units: quota.max,
-            used: quota.used,
-            forfeited: quota.forfeited,
-            wanted,
-            exhausted: quota.is_exhausted(),
-            expires_at: own.expires_at,
-        })
+        let row = sql!(tx, optional, lock, self.key(), id.0)?;
+        row.as_ref().map(read_quota).transpose()
     }
 
     /// Applies `change` to those leases of these quotas that are still `due` under the lock.
@@ -247,6 +282,90 @@ impl Fleet {
         }
         Ok(lost)
     }
+}
+
+/// The reports of one call, and what is left of them to be settled.
+struct Settling<'r> {
+    holder: String,
+    reports: &'r [LeaseReport],
+    /// Places in `reports` by quota.
+    left: BTreeMap<QuotaId, Vec<usize>>,
+    answers: Vec<Option<LeaseAnswer>>,
+}
+
+impl<'r> Settling<'r> {
+    fn new(holder: HolderId, reports: &'r [LeaseReport]) -> Self {
+        let mut left = BTreeMap::<QuotaId, Vec<usize>>::new();
+        for (at, report) in reports.iter().enumerate() {
+            left.entry(report.quota).or_default().push(at);
+        }
+        Self {
+            holder: holder.to_string(),
+            reports,
+            left,
+            answers: vec![None; reports.len()],
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.left.is_empty()
+    }
+
+    fn answered(&mut self, outcome: BTreeMap<QuotaId, Vec<(usize, LeaseAnswer)>>) {
+        for (quota, answers) in outcome {
+            self.left.remove(&quota);
+            for (at, answer) in answers {
+                self.answers[at] = Some(answer);
+            }
+        }
+    }
+}
+
+/// A quota as it was read, with the holder's lease.
+struct Entry {
+    id: QuotaId,
+    version: i64,
+    quota: Quota,
+    own: Lease,
+    /// The holder has no row yet.
+    is_new: bool,
+}
+
+impl Entry {
+    fn settle(&mut self, report: &LeaseReport, now: DbTime) -> LeaseAnswer {
+        let of_holder = Report {
+            spent: report.spent,
+            amount: report.amount,
+            want: report.want,
+        };
+        let wanted = self.quota.report(&mut self.own, of_holder, now);
+        LeaseAnswer {
+            quota: report.quota,
+            amount: self.own.amount,
+            spent: self.own.spent,
+            max_units: self.quota.max,
+            used: self.quota.used,
+            forfeited: self.quota.forfeited,
+            wanted,
+            exhausted: self.quota.is_exhausted(),
+            expires_at: self.own.expires_at,
+        }
+    }
+
+    /// Who asked in vain and never had anything leaves no row behind.
+    fn keeps_lease(&self) -> bool {
+        !(self.is_new && self.own.amount == 0)
+    }
+}
+
+fn read_quota(row: &Row) -> Result<Quota> {
+    Ok(Quota {
+        max: count(row.optional_int("max_units")?.unwrap_or(i64::MAX)),
+        used: row.count("used")?,
+        reserved: row.count("reserved")?,
+        forfeited: row.count("forfeited")?,
+        wanted: row.flag("wanted")?,
+    })
 }
 
 fn read_lease(row: &Row) -> Result<Lease> {

@@ -109,6 +109,39 @@ macro_rules! sql {
 }
 pub(crate) use sql;
 
+/// Runs a text that is put together for as many rows as there are, and returns the rows that it selects. The builder is of the engine's own
+/// type, so what builds is written once and compiled for each. Only a text that is `$kept` the same from call to call is prepared for good.
+macro_rules! sql_built {
+    ($conn:expr, $kept:expr, |$text:ident| $build:block) => {
+        match $conn.on_engine() {
+            $crate::statement::OnEngine::Sqlite(c) => {
+                let mut $text = sqlx::QueryBuilder::<sqlx::Sqlite>::new("");
+                $build;
+                $text
+                    .build()
+                    .persistent($kept)
+                    .fetch_all(c)
+                    .await
+                    .map(|rows| rows.into_iter().map($crate::statement::Row::Sqlite).collect::<Vec<_>>())
+                    .map_err($crate::error::StoreError::from)
+            }
+            $crate::statement::OnEngine::Postgres(c) => {
+                let mut $text = sqlx::QueryBuilder::<sqlx::Postgres>::new("");
+                $build;
+                let query = $text.build().persistent(c.persistent && $kept);
+                match c.lend() {
+                    Ok((connection, watch)) => watch
+                        .over(query.fetch_all(connection))
+                        .await
+                        .map(|rows| rows.into_iter().map($crate::statement::Row::Postgres).collect::<Vec<_>>()),
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    };
+}
+pub(crate) use sql_built;
+
 /// A row of either engine.
 pub(crate) enum Row {
     Sqlite(SqliteRow),

@@ -1,9 +1,10 @@
 //! Usage per day, project, token, model and provider: added up by the data plane, read by people.
 
+use crate::clock::DbTime;
 use crate::error::{Result, StoreError};
 use crate::fleet::Fleet;
-use crate::ids::{ProjectId, TokenId};
-use crate::statement::{Row, sql, stored};
+use crate::ids::{HolderId, ProjectId, TokenId};
+use crate::statement::{Row, sql, sql_built, stored};
 
 /// What came on top since the last call.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -32,62 +33,63 @@ pub struct UsageDelta {
     pub estimated: u64,
     /// USD micro-cents.
     pub cost: i64,
+    /// When the last of these requests was booked.
+    pub last_at: DbTime,
 }
 
 /// A row of the usage table: the same figures, summed.
 pub type UsageRow = UsageDelta;
 
+/// Lines of a batch that go into one statement; engines bound how many values one takes.
+const LINES: usize = 1_000;
+
+/// How long after its last batch a holder's number is remembered: none repeats one so late.
+const KEPT_MS: i64 = 7 * 24 * 3_600_000;
+
 impl Fleet {
-    /// Adds all of them in one transaction.
+    /// Books a batch of what a holder has seen since its last one. Batches of a holder are numbered from 1 and booked one after the other;
+    /// one that was booked before, under the same number, is not booked again. So after an error, which may mean that only the answer was
+    /// lost, the caller repeats the same deltas under the same number.
     ///
     /// # Errors
-    /// Those of any write; after [`StoreError::Unavailable`] at the commit it is unknown whether they were added.
-    pub async fn add_usage(&self, deltas: &[UsageDelta]) -> Result<()> {
+    /// Those of any write; then all of it, nothing of it, or (beyond a thousand rows) a part of it was booked.
+    pub async fn add_usage(&self, holder: HolderId, seq: u64, deltas: &[UsageDelta]) -> Result<()> {
         if deltas.is_empty() {
             return Ok(());
         }
-        let add = "INSERT INTO usage (fleet_id, day, project_id, token_id, model, provider,
-                requests, input_tokens, cached_tokens, output_tokens, reasoning_tokens, estimated, cost)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-            ON CONFLICT (fleet_id, day, project_id, token_id, model, provider) DO UPDATE SET
-                requests = usage.requests + excluded.requests,
-                input_tokens = usage.input_tokens + excluded.input_tokens,
-                cached_tokens = usage.cached_tokens + excluded.cached_tokens,
-                output_tokens = usage.output_tokens + excluded.output_tokens,
-                reasoning_tokens = usage.reasoning_tokens + excluded.reasoning_tokens,
-                estimated = usage.estimated + excluded.estimated,
-                cost = usage.cost + excluded.cost";
         // One order for everybody: two adders never wait for each other's rows crosswise.
         let mut ordered: Vec<_> = deltas.iter().collect();
         ordered.sort_by(|a, b| (a.day, a.project, a.token, &a.model, &a.provider).cmp(&(b.day, b.project, b.token, &b.model, &b.provider)));
-        let mut tx = self.store().begin().await?;
-        for delta in ordered {
-            let project = delta.project.map(|id| id.to_string()).unwrap_or_default();
-            let token = delta.token.map(|id| id.to_string()).unwrap_or_default();
-            let (day, model, provider) = (i64::from(delta.day), delta.model.as_str(), delta.provider.as_str());
-            let (requests, estimated) = (stored(delta.requests), stored(delta.estimated));
-            let (input, cached) = (stored(delta.input_tokens), stored(delta.cached_tokens));
-            let (output, reasoning) = (stored(delta.output_tokens), stored(delta.reasoning_tokens));
-            sql!(
-                tx,
-                exec,
-                add,
-                self.key(),
-                day,
-                project,
-                token,
-                model,
-                provider,
-                requests,
-                input,
-                cached,
-                output,
-                reasoning,
-                estimated,
-                delta.cost
-            )?;
+        let lines: Vec<_> = ordered.into_iter().zip(0_i64..).collect();
+        let (fleet, holder, seq) = (self.key(), holder.to_string(), stored(seq));
+        let mut conn = self.store().begin_optimistic().await?;
+        for chunk in lines.chunks(LINES) {
+            sql_built!(conn, chunk.len() == 1, |text| {
+                text.push(
+                    "INSERT INTO usage_batches (fleet_id, holder, seq, line, day, project_id, token_id, model, provider,
+                        requests, input_tokens, cached_tokens, output_tokens, reasoning_tokens, estimated, cost, last_at) ",
+                );
+                text.push_values(chunk, |mut row, (delta, line)| {
+                    row.push_bind(fleet.clone()).push_bind(holder.clone()).push_bind(seq).push_bind(*line);
+                    row.push_bind(i64::from(delta.day));
+                    row.push_bind(delta.project.map(|id| id.to_string()).unwrap_or_default());
+                    row.push_bind(delta.token.map(|id| id.to_string()).unwrap_or_default());
+                    row.push_bind(delta.model.clone()).push_bind(delta.provider.clone());
+                    row.push_bind(stored(delta.requests))
+                        .push_bind(stored(delta.input_tokens))
+                        .push_bind(stored(delta.cached_tokens));
+                    row.push_bind(stored(delta.output_tokens))
+                        .push_bind(stored(delta.reasoning_tokens))
+                        .push_bind(stored(delta.estimated));
+                    row.push_bind(delta.cost).push_bind(delta.last_at.0);
+                });
+            })?;
         }
-        tx.commit().await
+        if seq == 1 {
+            let forget = "DELETE FROM usage_writers WHERE fleet_id = $1 AND at < (SELECT now_ms FROM clock) - $2";
+            sql!(conn, exec, forget, self.key(), KEPT_MS)?;
+        }
+        conn.commit().await
     }
 
     /// All rows, newest day first.
@@ -96,7 +98,7 @@ impl Fleet {
     /// Those of any read; [`StoreError::Corrupt`].
     pub async fn usage(&self) -> Result<Vec<UsageRow>> {
         let text = "SELECT day, project_id, token_id, model, provider,
-                requests, input_tokens, cached_tokens, output_tokens, reasoning_tokens, estimated, cost
+                requests, input_tokens, cached_tokens, output_tokens, reasoning_tokens, estimated, cost, last_at
             FROM usage WHERE fleet_id = $1 ORDER BY day DESC, project_id, token_id, model, provider";
         sql!(self.store().read().await?, all, text, self.key())?.iter().map(read).collect()
     }
@@ -124,5 +126,6 @@ fn read(row: &Row) -> Result<UsageRow> {
         reasoning_tokens: row.count("reasoning_tokens")?,
         estimated: row.count("estimated")?,
         cost: row.int("cost")?,
+        last_at: DbTime(row.int("last_at")?),
     })
 }

@@ -1,14 +1,12 @@
-//! The official OpenAI Python SDK in a virtual environment under the target folder, made once per version of its requirements.
+//! The official OpenAI Python SDK in a virtual environment of its own.
 
-use std::collections::hash_map::DefaultHasher;
-use std::fs;
-use std::hash::{Hash, Hasher};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 
 use serde_json::Value;
+
+use crate::venv;
 
 /// The folder of the scripts and of requirements.txt.
 #[must_use]
@@ -22,7 +20,7 @@ pub fn folder() -> PathBuf {
 /// If Python 3 with `venv` is missing, the SDK cannot be installed, or the script fails.
 #[must_use]
 pub fn calls(base_url: &str, api_key: &str, calls: &Value) -> Vec<Value> {
-    let mut command = Command::new(python());
+    let mut command = Command::new(venv::python("openai-sdk", &folder().join("requirements.txt")));
     command
         .arg(folder().join("calls.py"))
         .stdin(Stdio::piped())
@@ -49,52 +47,6 @@ pub fn calls(base_url: &str, api_key: &str, calls: &Value) -> Vec<Value> {
     let output = child.wait_with_output().expect("python ends");
     let printed = serde_json::from_slice(&output.stdout);
     printed.unwrap_or_else(|error| panic!("calls.py gave no JSON ({error}): {}", String::from_utf8_lossy(&output.stderr)))
-}
-
-/// The interpreter of the virtual environment.
-fn python() -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock();
-    let requirements = fs::read_to_string(folder().join("requirements.txt")).expect("requirements.txt of the SDK");
-    let mut hasher = DefaultHasher::new();
-    requirements.hash(&mut hasher);
-    let test = std::env::current_exe().expect("the path of the test");
-    let target = test
-        .ancestors()
-        .find(|path| path.join("CACHEDIR.TAG").exists())
-        .expect("the target folder");
-    let ready = target.join(format!("openai-sdk-{:016x}", hasher.finish()));
-    if !ready.exists() {
-        // Made beside and renamed at the end, so that a broken-off installation is never taken for one. (`python -m` does not mind the move.)
-        let draft = tempfile::Builder::new()
-            .prefix("openai-sdk-")
-            .tempdir_in(target)
-            .expect("a folder for the virtual environment")
-            .keep();
-        succeed(Command::new("python3").args(["-m", "venv"]).arg(&draft));
-        let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-        succeed(
-            Command::new(draft.join("bin/python"))
-                .args(install)
-                .arg(folder().join("requirements.txt")),
-        );
-        if fs::rename(&draft, &ready).is_err() {
-            assert!(ready.exists(), "the virtual environment cannot be put in place");
-        }
-    }
-    ready.join("bin/python")
-}
-
-fn succeed(command: &mut Command) {
-    let output = command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; the SDK tests need python3 with venv"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
 }
 
 #[cfg(test)]

@@ -12,10 +12,6 @@ use super::{ConfigFile, LogArgs};
 /// Flags of every command that serves /v1.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
-    /// Serve /manage at this address alone, instead of beside /v1
-    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
-    pub(crate) manage_listen: Option<SocketAddr>,
-
     /// Threads that carry requests; 0 means one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
@@ -58,6 +54,10 @@ pub(crate) struct ServerArgs {
     /// Address to serve on; :8080 means every interface, port 0 takes a free one
     #[arg(long, value_name = "ADDR", env = "LISTEN_ADDR", default_value = ":8080", value_parser = listen_addr)]
     pub(crate) addr: SocketAddr,
+
+    /// Address of its own for /manage, which is then not served on --addr
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) manage_listen: Option<SocketAddr>,
 
     /// The SQLite database; its folder is made if need be [env: DATABASE_PATH] [default: data/llm-proxy.db]
     #[arg(long, value_name = "FILE")]

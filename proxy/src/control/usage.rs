@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use store::{Fleet, TokenId, UsageDelta};
+use store::{Fleet, HolderId, TokenId, UsageDelta};
 use tokio::sync::watch;
 
 use super::outage::Outage;
@@ -33,14 +33,17 @@ impl Kept {
                 row.reasoning_tokens += delta.reasoning_tokens;
                 row.estimated += delta.estimated;
                 row.cost += delta.cost;
+                row.last_at = row.last_at.max(delta.last_at);
             }
         }
     }
 }
 
 /// Runs until `done` says that no thread adds any more, then flushes for the last time.
-pub(crate) async fn flush(fleet: Fleet, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
+pub(crate) async fn flush(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
     let mut kept = Kept::default();
+    // A batch that was sent and not answered may have been booked: it is repeated as it was, under its number, until it is answered.
+    let (mut batch, mut seq) = (Vec::new(), 0);
     let mut outage = Outage::new("usage cannot be written: it is kept and written later");
     let pause = match shared.settings.reporting {
         Reporting::Prompt => FLUSH_EVERY,
@@ -55,23 +58,29 @@ pub(crate) async fn flush(fleet: Fleet, shared: Arc<Shared>, mut done: watch::Re
         for thread in &shared.threads {
             thread.usage.collect().into_iter().for_each(|delta| kept.add(delta));
         }
-        if !kept.0.is_empty() {
-            let rows: Vec<_> = kept.0.values().cloned().collect();
-            match fleet.add_usage(&rows).await {
+        if batch.is_empty() {
+            batch = std::mem::take(&mut kept.0).into_values().collect();
+            seq += 1;
+        }
+        while !batch.is_empty() {
+            match fleet.add_usage(holder, seq, &batch).await {
                 Ok(()) => {
                     shared.database.wrote(Writer::Usage, None);
                     outage.ended();
-                    kept.0.clear();
+                    // What came while the last batch was in doubt follows at once.
+                    batch = std::mem::take(&mut kept.0).into_values().collect();
+                    seq += 1;
                 }
                 Err(error) => {
                     shared.database.wrote(Writer::Usage, Some(&error));
                     outage.began(&error);
+                    break;
                 }
             }
         }
         if last {
-            if !kept.0.is_empty() {
-                tracing::warn!(rows = kept.0.len(), "usage was not written before the end, and is lost");
+            if !batch.is_empty() {
+                tracing::warn!(rows = batch.len() + kept.0.len(), "usage was not written before the end, and is lost");
             }
             return;
         }

@@ -1,7 +1,7 @@
 //! What the handlers share, and how a request becomes an act: with its audit row, its precondition and its stored answer.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, ETAG};
@@ -21,10 +21,10 @@ const IDEMPOTENT_REPLAYED: HeaderName = HeaderName::from_static("idempotent-repl
 pub(super) const ACTOR: &str = "management";
 
 /// What the handlers share.
-pub(super) struct Context {
+pub(crate) struct Context {
     pub(super) fleet: Fleet,
     pub(super) holder: HolderId,
-    pub(super) denials: Arc<Denials>,
+    pub(super) denials: Denials,
     /// Idempotency keys of requests that are being done.
     busy: Mutex<HashSet<(String, String)>>,
 }
@@ -44,11 +44,11 @@ impl Drop for Busy<'_> {
 }
 
 impl Context {
-    pub(super) fn new(fleet: Fleet, holder: HolderId, denials: Arc<Denials>) -> Self {
+    pub(super) fn new(fleet: Fleet, holder: HolderId) -> Self {
         Self {
             fleet,
             holder,
-            denials,
+            denials: Denials::default(),
             busy: Mutex::default(),
         }
     }

@@ -10,8 +10,8 @@ use store::{AuditEntry, AuditId, AuditOutcome};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::act::Context;
 use super::inbound::Caller;
-use super::service::Manage;
 use crate::metrics;
 use crate::shared::Shared;
 
@@ -117,9 +117,8 @@ impl DataPlane {
     }
 }
 
-/// Writes what was refused until `done`, then for the last time; must start after the first contact with the database. The only task that writes under this process's second name.
-pub(crate) async fn follow(manage: Arc<Manage>, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
-    let Some(context) = manage.context() else { return };
+/// Writes what was refused until `done`, then for the last time. The only task that writes under this process's second name.
+pub(crate) async fn follow(context: Arc<Context>, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
     let mut data_plane = DataPlane::default();
     // A batch stays the same until it is written: a commit of unknown outcome is found by its first row.
     let (mut batch, mut waiting) = (Vec::<(AuditEntry, Instant)>::new(), Vec::new());
@@ -131,7 +130,7 @@ pub(crate) async fn follow(manage: Arc<Manage>, shared: Arc<Shared>, mut done: w
         };
         if waiting.len() < MAX_WAITING || last {
             let now = Instant::now();
-            let own = manage.denials.take();
+            let own = context.denials.take();
             urgent |= !own.is_empty();
             waiting.extend(own.into_iter().map(|(class, gathered)| (entry(class, gathered), now)));
             let counted = metrics::refusals(&shared);

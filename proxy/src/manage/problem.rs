@@ -111,12 +111,6 @@ impl Problem {
         .with(RETRY_AFTER, HeaderValue::from_static("2"))
     }
 
-    /// Nothing can have been done yet.
-    pub(super) fn no_database_yet() -> Self {
-        let message = "This process has not reached its database yet: see /ready, and try again.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "database_unavailable", message).with(RETRY_AFTER, HeaderValue::from_static("2"))
-    }
-
     pub(super) fn busy() -> Self {
         Self::new(
             StatusCode::CONFLICT,

@@ -20,7 +20,7 @@ use tower::ServiceExt as _;
 
 use super::act::{ACTOR, Context};
 use super::auth::Gate;
-use super::denials::{Class, Denials};
+use super::denials::Class;
 use super::inbound::Caller;
 use super::problem::{Code, Problem};
 use super::router::{self, OPENAPI};
@@ -36,13 +36,11 @@ const VERIFY_DEADLINE: Duration = Duration::from_secs(120);
 /// The management side of a process.
 pub(crate) struct Manage {
     gate: Gate,
-    pub(super) denials: Arc<Denials>,
-    /// Empty until the first contact with the database.
-    handlers: OnceLock<Handlers>,
+    connected: OnceLock<Connected>,
 }
 
-/// What answers those who were admitted.
-struct Handlers {
+/// What needs a database.
+struct Connected {
     context: Arc<Context>,
     router: Router,
 }
@@ -53,32 +51,25 @@ pub(crate) fn is_ours(path: &str) -> bool {
 }
 
 impl Manage {
-    /// Without a database: until [`Manage::connect`] whoever is admitted gets 503.
-    ///
     /// # Errors
     /// Why its token cannot be had, in one line.
     pub(crate) fn new(settings: &ManageSettings) -> Result<Self, String> {
         Ok(Self {
             gate: Gate::new(settings.token.clone())?,
-            denials: Arc::default(),
-            handlers: OnceLock::new(),
+            connected: OnceLock::new(),
         })
     }
 
-    /// The database is there. Further calls do nothing.
-    pub(crate) fn connect(&self, fleet: Fleet, holder: HolderId) {
-        self.handlers.get_or_init(|| {
-            let context = Arc::new(Context::new(fleet, holder, Arc::clone(&self.denials)));
-            Handlers {
+    /// There is a database: until now every request was answered 503. Once; a second database would not be used.
+    pub(crate) fn connect(&self, fleet: Fleet, holder: HolderId) -> Arc<Context> {
+        let connected = self.connected.get_or_init(|| {
+            let context = Arc::new(Context::new(fleet, holder));
+            Connected {
                 router: router::router(Arc::clone(&context)),
                 context,
             }
         });
-    }
-
-    /// What the handlers share; none before the first contact with the database.
-    pub(super) fn context(&self) -> Option<&Arc<Context>> {
-        self.handlers.get().map(|handlers| &handlers.context)
+        Arc::clone(&connected.context)
     }
 
     /// Answers one request; never fails, because a failure is an answer. A body that was not read comes back.
@@ -131,8 +122,8 @@ impl Manage {
         caller: &Caller,
         template: &str,
     ) -> (axum::response::Response, Option<Incoming>) {
-        let Some(Handlers { router, .. }) = self.handlers.get() else {
-            return (Problem::no_database_yet().into_response(), Some(body));
+        let Some(Connected { router, .. }) = self.connected.get() else {
+            return (Problem::database_unavailable().into_response(), Some(body));
         };
         let bytes = match read(&mut body).await {
             Ok(bytes) => bytes,
@@ -151,7 +142,9 @@ impl Manage {
 
     /// What was refused goes into the audit; what was done has put itself there.
     fn note(&self, method: &Method, template: &str, status: StatusCode, code: Option<&'static str>, caller: &Caller) {
-        let Some(code) = code else { return };
+        let (Some(code), Some(Connected { context, .. })) = (code, self.connected.get()) else {
+            return;
+        };
         let authenticating = status == StatusCode::UNAUTHORIZED || code == "too_many_failures";
         let (action, actor) = if authenticating {
             ("management.authenticate", "anonymous")
@@ -171,7 +164,7 @@ impl Manage {
             actor,
             outcome,
         };
-        self.denials.note(class, caller);
+        context.denials.note(class, caller);
     }
 }
 

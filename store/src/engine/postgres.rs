@@ -1,47 +1,26 @@
-//! PostgreSQL as an engine: the pool, its limits and deadlines, and a connection that is lent for one transaction or one statement.
-//! It refuses to know tables. Whether a transaction pooler stands in between is found out by `listen`.
+//! PostgreSQL as an engine: the pool and its limits, and how a transaction begins. It refuses to know tables. Whether
+//! a transaction pooler stands in between is found out by `listen`.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+mod lent;
+mod url;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Postgres};
+use sqlx::{Connection as _, Executor as _};
 
 use super::{Engine, Store};
 use crate::error::{Result, StoreError};
 use crate::keyring::KeyRing;
+use crate::statement::{Conn, sql};
+
+use lent::GRACE;
+pub(crate) use lent::PgConn;
 
 /// How long an idle connection may take to prove that it lives before it is replaced.
 const PROOF_OF_LIFE: Duration = Duration::from_millis(500);
-
-/// How much later than the server we give up on a statement: then the server, or the way to it, is gone.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// What a migration may take: it may wait for another migrator, and rebuild an index.
-const MIGRATION_LIMIT: Duration = Duration::from_secs(3_600);
-
-/// Parameters of a connection URL that mean something here; others (`channel_binding`, `connect_timeout` …) are passed over.
-const PARAMETERS: &[&str] = &[
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-];
 
 /// Limits of the pool of connections to PostgreSQL.
 #[derive(Clone, Debug)]
@@ -84,8 +63,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::Refused`] if the URL cannot be understood; the message never repeats it, for it holds the password.
     pub fn open_postgres(url: &str, keys: KeyRing, options: PostgresOptions) -> Result<Self> {
-        let connect = connect_options(url)?;
-        Ok(Self::over(Engine::Postgres(Server::new(connect, options)), Some(keys)))
+        let connect = url::connect_options(url)?;
+        Ok(Self::over(Engine::Postgres(Box::new(Server::new(connect, &options))), Some(keys)))
     }
 }
 
@@ -103,20 +82,54 @@ pub(crate) enum Path {
 
 /// A server and the pool of connections to it.
 pub(crate) struct Server {
-    pool: PgPool,
-    connect: PgConnectOptions,
-    address: Arc<str>,
-    path: Arc<AtomicU8>,
-    limit: Duration,
-    /// The text that begins a transaction behind a pooler, where a session's settings are anybody's.
-    pooled_begin: String,
+    pub(crate) reach: Reach,
     /// The listener's task, once a fleet is known.
     pub(crate) listener: OnceLock<tokio::task::AbortHandle>,
 }
 
+/// The way to a server; the task that listens has one too.
+#[derive(Clone)]
+pub(crate) struct Reach {
+    pool: PgPool,
+    connect: PgConnectOptions,
+    address: Arc<str>,
+    path: Arc<AtomicU8>,
+    listening: Arc<AtomicBool>,
+    limit: Duration,
+    /// The text that begins a transaction behind a pooler, where a session's settings are anybody's.
+    pooled_begin: Arc<str>,
+}
+
 impl Server {
-    fn new(connect: PgConnectOptions, options: PostgresOptions) -> Self {
-        let settings = Settings::of(&options);
+    fn new(connect: PgConnectOptions, options: &PostgresOptions) -> Self {
+        Self {
+            reach: Reach::new(connect, options),
+            listener: OnceLock::new(),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        self.stop_listening();
+        self.reach.pool.close().await;
+    }
+
+    fn stop_listening(&self) {
+        if let Some(listener) = self.listener.get() {
+            listener.abort();
+        }
+        self.reach.listens(false);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop_listening();
+    }
+}
+
+impl Reach {
+    fn new(connect: PgConnectOptions, options: &PostgresOptions) -> Self {
+        let settings = Settings::of(options);
         let session = settings.for_session();
         let pool = PgPoolOptions::new()
             .max_connections(options.max_connections.max(1))
@@ -129,17 +142,17 @@ impl Server {
             .before_acquire(|connection, _| Box::pin(lives(connection)))
             .after_connect(move |connection, _| {
                 let session = session.clone();
-                Box::pin(async move { connection.execute(sqlx::AssertSqlSafe(session)).await.map(drop) })
+                Box::pin(async move { connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(session))).await.map(drop) })
             })
             .connect_lazy_with(connect.clone());
         Self {
             pool,
-            address: address(&connect).into(),
+            address: url::address(&connect).into(),
             connect,
             path: Arc::new(AtomicU8::new(Path::Unknown as u8)),
+            listening: Arc::default(),
             limit: options.statement_timeout + GRACE,
-            pooled_begin: settings.for_transaction(),
-            listener: OnceLock::new(),
+            pooled_begin: settings.for_transaction().into(),
         }
     }
 
@@ -160,16 +173,24 @@ impl Server {
         self.path.store(path as u8, Ordering::Relaxed);
     }
 
+    pub(crate) fn is_listening(&self) -> bool {
+        self.listening.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn listens(&self, listening: bool) {
+        self.listening.store(listening, Ordering::Relaxed);
+    }
+
     /// How a connection beside the pool is made.
     pub(crate) fn connect_options(&self) -> &PgConnectOptions {
         &self.connect
     }
 
-    pub(super) async fn close(&self) {
-        if let Some(listener) = self.listener.get() {
-            listener.abort();
-        }
-        self.pool.close().await;
+    /// Sends a notification.
+    pub(crate) async fn notify(&self, channel: &str, payload: &str) -> Result<()> {
+        let mut tx = Conn::Postgres(self.begin().await?);
+        sql!(tx, exec, "SELECT pg_notify($1, $2)", channel, payload)?;
+        tx.commit().await
     }
 
     /// A transaction. READ COMMITTED by name, because the ledger's lock is sound on it whatever the server's default is.
@@ -191,25 +212,20 @@ impl Server {
 
     async fn transaction(&self, begin: &'static str) -> Result<PgConn> {
         let mut connection = self.acquire().await?;
-        connection.in_transaction = true;
-        if connection.persistent {
-            connection.simple(begin).await?;
-        } else {
-            connection.simple(format!("{begin}; {}", self.pooled_begin)).await?;
-        }
+        let kept = connection.persistent;
+        connection
+            .begin(if kept {
+                begin.to_owned()
+            } else {
+                format!("{begin}; {}", self.pooled_begin)
+            })
+            .await?;
         Ok(connection)
     }
 
     async fn acquire(&self) -> Result<PgConn> {
         let connection = self.pool.acquire().await.map_err(|error| self.unreachable(error))?;
-        Ok(PgConn {
-            connection: Some(connection),
-            in_transaction: false,
-            busy: false,
-            failed: false,
-            persistent: self.path() == Path::Direct,
-            limit: self.limit,
-        })
+        Ok(PgConn::new(connection, self.path() == Path::Direct, self.limit))
     }
 
     fn unreachable(&self, error: sqlx::Error) -> StoreError {
@@ -223,123 +239,6 @@ impl Server {
             }
             error => StoreError::from(error).at(&self.address),
         }
-    }
-}
-
-/// A connection that is lent to one caller. What was begun and not committed is rolled back when it is dropped.
-pub(crate) struct PgConn {
-    /// Present until it is dropped.
-    connection: Option<PoolConnection<Postgres>>,
-    in_transaction: bool,
-    /// A statement is under way. Dropped like this, nobody knows what the server still sends: the connection is closed.
-    busy: bool,
-    /// A statement of the transaction failed, so that a COMMIT would silently roll it back.
-    failed: bool,
-    /// Whether statements are prepared once per connection and kept.
-    pub(crate) persistent: bool,
-    limit: Duration,
-}
-
-impl PgConn {
-    /// The connection for one statement, and who watches over its deadline and its outcome.
-    pub(crate) fn lend(&mut self) -> Result<(&mut PgConnection, Watch<'_>)> {
-        let Self {
-            connection,
-            busy,
-            failed,
-            limit,
-            ..
-        } = self;
-        match connection {
-            Some(connection) => Ok((&mut **connection, Watch { busy, failed, limit: *limit })),
-            None => Err(StoreError::Unavailable("the connection was given back".into())),
-        }
-    }
-
-    /// One or several statements without binds, in one message.
-    pub(crate) async fn simple(&mut self, text: impl Into<String>) -> Result<()> {
-        let text = sqlx::raw_sql(sqlx::AssertSqlSafe(text.into()));
-        let (connection, watch) = self.lend()?;
-        watch.over(async { text.execute(connection).await.map(drop) }).await
-    }
-
-    /// Lifts the deadlines for the rest of the transaction: a migration waits for another migrator as long as that takes.
-    pub(crate) async fn take_time(&mut self) -> Result<()> {
-        self.limit = MIGRATION_LIMIT;
-        self.simple("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0").await
-    }
-
-    pub(crate) async fn commit(mut self) -> Result<()> {
-        if !self.in_transaction {
-            return Ok(());
-        }
-        if self.failed {
-            return Err(StoreError::Refused(
-                "a statement of the transaction had failed, so nothing was committed".into(),
-            ));
-        }
-        self.simple("COMMIT").await?;
-        self.in_transaction = false;
-        Ok(())
-    }
-
-    pub(crate) async fn rollback(mut self) -> Result<()> {
-        if self.in_transaction {
-            self.simple("ROLLBACK").await?;
-            self.in_transaction = false;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for PgConn {
-    fn drop(&mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        if self.busy {
-            connection.close_on_drop();
-        } else if self.in_transaction
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            runtime.spawn(async move {
-                let undo = tokio::time::timeout(GRACE, connection.execute(sqlx::raw_sql("ROLLBACK"))).await;
-                if !matches!(undo, Ok(Ok(_))) {
-                    connection.close_on_drop();
-                }
-            });
-        }
-    }
-}
-
-/// Watches over one statement.
-pub(crate) struct Watch<'c> {
-    busy: &'c mut bool,
-    failed: &'c mut bool,
-    limit: Duration,
-}
-
-impl Watch<'_> {
-    /// Runs it to its end or its deadline. A connection that broke, or that still owes an answer, is not used again.
-    pub(crate) async fn over<T>(self, statement: impl Future<Output = sqlx::Result<T>>) -> Result<T> {
-        *self.busy = true;
-        let Ok(outcome) = tokio::time::timeout(self.limit, statement).await else {
-            return Err(StoreError::Unavailable(format!(
-                "no answer within {} s: the connection is given up",
-                self.limit.as_secs()
-            )));
-        };
-        // After an answer of the server, be it an error, the connection is in order again.
-        *self.busy = matches!(&outcome, Err(error) if !is_answer(error));
-        *self.failed |= outcome.is_err();
-        outcome.map_err(StoreError::from)
-    }
-}
-
-/// Whether the server has answered, and will go on answering on this connection.
-fn is_answer(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(error) => !error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08")),
-        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => true,
-        _ => false,
     }
 }
 
@@ -384,45 +283,3 @@ impl Settings {
         format!("SELECT {DURABLE} true), set_config('statement_timeout', '{statement_ms}', true), set_config('lock_timeout', '{lock_ms}', true)")
     }
 }
-
-/// Understands the URL. Its errors never repeat it.
-fn connect_options(url: &str) -> Result<PgConnectOptions> {
-    let refused = |why: String| StoreError::Refused(format!("the database URL cannot be used: {why}"));
-    let url = url.trim();
-    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-        return Err(refused("it must begin with postgres:// or postgresql://".into()));
-    }
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let known = |pair: &&str| {
-        let name = pair.split('=').next().unwrap_or_default();
-        let known = PARAMETERS.contains(&name) || name.starts_with("options[");
-        if !known && !name.is_empty() {
-            tracing::warn!(parameter = name, "a parameter of the database URL is not known and passed over");
-        }
-        known
-    };
-    let query = query.split('&').filter(known).collect::<Vec<_>>().join("&");
-    let options: PgConnectOptions = format!("{base}?{query}").parse().map_err(|error: sqlx::Error| match error {
-        // Only what sqlx and the URL parser say of its form; neither quotes the URL.
-        sqlx::Error::Configuration(why) => refused(why.to_string()),
-        _ => refused("its form is not postgres://user:password@host:port/database".into()),
-    })?;
-    let options = match options.get_application_name() {
-        Some(_) => options,
-        None => options.application_name("llm-proxy"),
-    };
-    // The default is a startup parameter that poolers refuse unless told otherwise, and no column here is a float.
-    Ok(options.extra_float_digits(None).disable_statement_logging())
-}
-
-fn address(options: &PgConnectOptions) -> String {
-    let database = options.get_database().unwrap_or_else(|| options.get_username());
-    match options.get_socket() {
-        Some(socket) => format!("{}:{}/{database}", socket.display(), options.get_port()),
-        None => format!("{}:{}/{database}", options.get_host(), options.get_port()),
-    }
-}
-
-#[cfg(test)]
-#[path = "postgres_tests.rs"]
-mod tests;

@@ -90,10 +90,14 @@ async fn quota_traffic_usage_and_heartbeats_never_touch_it(database: Database) {
     world.fleet.heartbeat(me, head, 300_000).await.unwrap();
     world
         .fleet
-        .add_usage(&[store::UsageDelta {
-            requests: 1,
-            ..Default::default()
-        }])
+        .add_usage(
+            me,
+            1,
+            &[store::UsageDelta {
+                requests: 1,
+                ..Default::default()
+            }],
+        )
         .await
         .unwrap();
     assert_eq!(world.fleet.feed_head().await.unwrap().version, head);

@@ -1,7 +1,8 @@
-//! PostgreSQL as an engine, as far as it goes without a server: what becomes of the URL.
+//! What becomes of the URL of a database.
 
-use super::*;
-use crate::keyring::SealingKey;
+use crate::engine::{PostgresOptions, Store};
+use crate::error::Result;
+use crate::keyring::{KeyRing, SealingKey};
 
 fn opened(url: &str) -> Result<Store> {
     Store::open_postgres(url, KeyRing::single(SealingKey::generate()), PostgresOptions::default())
