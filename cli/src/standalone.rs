@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use operator::files::{self, FilesReconciler, Sources};
-use proxy::{DrainSettings, EgressSettings, Proxy, Settings};
+use proxy::{DrainSettings, EgressSettings, Limits, Proxy, Settings};
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -66,6 +66,9 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
     // Once this process follows what the first pass wrote, the second one can say so in every status: `ready` means Ready.
     database::acknowledged(&fleet, holder).await.map_err(put_in_force)?;
     let settled = reconciler.pass().await.map_err(put_in_force)?;
+    for complaint in &settled.complaints {
+        console::complain(&format!("{complaint}\n"));
+    }
     announce(&local_url, &settled.env_files);
 
     let (stop, stopped) = oneshot::channel::<()>();
@@ -107,7 +110,12 @@ fn announce(local_url: &str, env_files: &[impl AsRef<Path>]) {
 fn settings(args: &StandaloneArgs) -> Settings {
     Settings {
         listen: args.listen,
-        threads: args.threads,
+        threads: usize::from(args.threads),
+        limits: Limits {
+            first_byte_deadline: args.first_byte_timeout,
+            reply_idle: args.reply_idle_timeout,
+            ..Limits::default()
+        },
         egress: EgressSettings {
             ca_bundle: args.ca_bundle.clone(),
             ..EgressSettings::default()
