@@ -23,5 +23,6 @@ mod replicas;
 mod revocation;
 mod sdk;
 mod statements;
+mod store_on_postgres;
 mod upstream;
 mod usage;
