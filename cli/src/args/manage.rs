@@ -328,7 +328,7 @@ impl UsageColumn {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Show a page of events, newest first
-    List(AuditListArgs),
+    List(Box<AuditListArgs>),
     /// Check every chain of events for rows that are missing or changed; exits 1 if there are any
     Verify,
 }
