@@ -23,6 +23,7 @@ pub(crate) struct ManageArgs {
 
 /// Where the management API is, who calls, and how its answers are printed; before or after the subcommand.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every manage command")]
 pub(crate) struct ManageApiArgs {
     /// Address of the management API: what stands before /manage
     #[arg(

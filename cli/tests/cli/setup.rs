@@ -127,6 +127,21 @@ fn run_again_it_keeps_what_it_is_not_told_and_what_is_not_its_own() {
 }
 
 #[test]
+fn an_empty_value_in_the_file_says_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let template = "\u{feff}LISTEN_ADDR=\r\nDATABASE_PATH=\nDATABASE_URL=\nOPENAI_API_KEY=\nMANAGEMENT_TOKEN=\n";
+    fs::write(place.path().join(".env"), template).unwrap();
+    let line = failed(setup(place.path(), &[]));
+    assert!(line.contains("no OpenAI key"), "{line}");
+    printed(setup(place.path(), &["--skip-project"]));
+    let file = fs::read_to_string(place.path().join(".env")).unwrap();
+    assert!(
+        file.contains("LISTEN_ADDR=localhost:8080\n") && file.contains("DATABASE_PATH=data/llm-proxy.db\n"),
+        "{file}"
+    );
+}
+
+#[test]
 fn a_key_may_be_piped_in_and_is_checked_before_anything_is_made() {
     let place = tempfile::tempdir().unwrap();
     let wrong: &[(&[&str], &str)] = &[
