@@ -13,7 +13,7 @@ pub(crate) use manage::{
     ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
     TokenListArgs, TokenName, TokenUpdateArgs,
 };
-pub(crate) use serve::{ServeArgs, ServerArgs};
+pub(crate) use serve::{PodArgs, ServeArgs, ServerArgs};
 pub(crate) use values::public_url;
 use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
 
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Standalone(Box<StandaloneArgs>),
     /// Serve what is created through /manage: projects and tokens in a database of its own, or in a PostgreSQL that several processes share
     Server(Box<ServerArgs>),
+    /// Serve as one of a fleet's replicas, on a PostgreSQL that somebody else migrates
+    Proxy(Box<PodArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
     /// Administer projects and tokens of a running server

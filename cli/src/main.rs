@@ -8,6 +8,7 @@ mod dotenv;
 mod exit;
 mod logging;
 mod manage;
+mod pod;
 mod private_file;
 mod server;
 mod serving;
@@ -44,6 +45,7 @@ fn run(command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Standalone(args) => standalone::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Proxy(args) => pod::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Manage(args) => manage::run(&args),
         Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),

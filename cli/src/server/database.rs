@@ -9,11 +9,10 @@ use proxy::Reporting;
 use secrecy::{ExposeSecret, SecretString};
 use store::{Claim, Fleet, HolderId, KeyRing, PostgresOptions, ProviderApi, ProviderAuth, ProviderSpec, SealingKey, Store, StoreError};
 
-use super::variable;
 use crate::args::{ServerArgs, public_url};
 use crate::exit::Failure;
 use crate::private_file::{Lock, LockError, read_secret, write_secret};
-use crate::serving::{Contact, NoContact};
+use crate::serving::{Contact, NoContact, postgres_url, sealing_key, variable};
 
 /// The provider that every project of a `server` has (contracts.md §10).
 const OPENAI: &str = "openai";
@@ -43,10 +42,7 @@ impl Database {
         let openai_url = variable("OPENAI_API_URL");
         let openai_url = public_url(openai_url.as_ref().map_or(OPENAI_URL, ExposeSecret::expose_secret))
             .map_err(|why| Failure::new(format_args!("OPENAI_API_URL: {why}")))?;
-        let given = match variable("ENCRYPTION_KEY") {
-            None => None,
-            Some(text) => Some(SealingKey::from_base64(text.expose_secret()).map_err(|why| Failure::new(format_args!("ENCRYPTION_KEY: {why}")))?),
-        };
+        let given = variable("ENCRYPTION_KEY").map(|text| sealing_key(&text, "ENCRYPTION_KEY")).transpose()?;
         let (engine, key) = match variable("DATABASE_URL") {
             Some(url) => {
                 let key = given.ok_or_else(|| {
@@ -54,7 +50,12 @@ impl Database {
                         "ENCRYPTION_KEY is not set: all processes on one PostgreSQL need the same key, base64 of 32 bytes, such as the output of `openssl rand -base64 32`",
                     )
                 })?;
-                (Engine::Postgres { url: postgres_url(url)? }, key)
+                (
+                    Engine::Postgres {
+                        url: postgres_url(url, "DATABASE_URL")?,
+                    },
+                    key,
+                )
             }
             None => {
                 let lock = lock(&args.db)?;
@@ -73,14 +74,6 @@ impl Database {
             keys: KeyRing::single(key),
             openai_url,
         })
-    }
-
-    /// Its engine, for the log.
-    pub(super) fn kind(&self) -> &'static str {
-        match self.engine {
-            Engine::Sqlite { .. } => "sqlite",
-            Engine::Postgres { .. } => "postgres",
-        }
     }
 
     /// How soon it is to hear what was used.
@@ -160,16 +153,6 @@ fn claim() -> Claim {
         namespace: "-".to_owned(),
         name: "-".to_owned(),
     }
-}
-
-fn postgres_url(url: SecretString) -> Result<SecretString, Failure> {
-    let text = url.expose_secret();
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Ok(url);
-    }
-    Err(Failure::new(
-        "DATABASE_URL is no PostgreSQL URL: expected postgres://USER:PASSWORD@HOST/DATABASE; for SQLite leave it out and give --db",
-    ))
 }
 
 /// Makes the folder of a SQLite file (0700) if need be and locks the file for this process.
