@@ -6,9 +6,10 @@ use secrecy::{ExposeSecret, SecretString};
 use store::{Claim, Fleet, HolderId, KeyRing, PostgresOptions, Store, StoreError};
 
 use crate::args::PodArgs;
+use crate::dotenv::variable;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
-use crate::serving::{self, Contact, NoContact, postgres_url, sealing_key, secret, variable};
+use crate::serving::{self, Contact, NoContact, postgres_url, sealing_key, secret};
 
 /// Everything that is needed to open the database, again and again if need be.
 struct Database<'a> {

@@ -1,16 +1,17 @@
 //! `llm-proxy server`, the classic mode: projects and tokens come through /manage, the database is a SQLite file of its own or a PostgreSQL
 //! that several processes share. It wires; it refuses to know how anything works.
 
-mod database;
+pub(crate) mod database;
 
 use proxy::{ManageSettings, ManagementToken};
 use secrecy::SecretString;
 use store::HolderId;
 
 use crate::args::ServerArgs;
+use crate::dotenv::variable;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
-use crate::serving::{self, variable};
+use crate::serving;
 use database::Database;
 
 /// Serves until a signal.
@@ -29,9 +30,9 @@ pub(crate) fn run(args: &ServerArgs) -> Result<Outcome, Failure> {
 
 async fn serve(args: &ServerArgs, management_token: SecretString) -> Result<Outcome, Failure> {
     let asked_to_end = serving::signals()?;
-    let database = Database::of(args)?;
+    let database = Database::of(args.db.as_deref())?;
     let manage = ManageSettings {
-        listen: args.manage_listen,
+        listen: args.serve.manage_listen,
         token: ManagementToken::Fixed(management_token),
     };
     let settings = serving::settings(&args.serve, args.addr, Some(manage), database.reporting());

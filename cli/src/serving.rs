@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 
 pub(crate) use address::local_url;
 pub(crate) use contact::{Contact, NoContact};
-pub(crate) use given::{postgres_url, sealing_key, secret, variable};
+pub(crate) use given::{postgres_url, sealing_key, secret};
 pub(crate) use signals::Asked;
 
 use crate::args::ServeArgs;

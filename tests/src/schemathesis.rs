@@ -29,9 +29,7 @@ pub fn run(document: &str, token: &str, examples_per_operation: u32, seed: u64) 
     let scratch = tempfile::tempdir().expect("a folder for what it leaves behind");
     let mut command = Command::new(venv::python("schemathesis", &folder().join("requirements.txt")));
     command
-        .args(["-m", "schemathesis.cli", "--config-file"])
-        .arg(folder().join("schemathesis.toml"))
-        .args(["run", document, "--checks", "all", "--mode", "all"])
+        .args(["-m", "schemathesis.cli", "run", document, "--checks", "all", "--mode", "all"])
         .arg("--header")
         .arg(format!("Authorization: Bearer {token}"))
         .args(["--max-examples", &examples_per_operation.to_string(), "--seed", &seed.to_string()])

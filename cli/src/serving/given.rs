@@ -5,13 +5,9 @@ use std::path::Path;
 use secrecy::{ExposeSecret, SecretString};
 use store::SealingKey;
 
+use crate::dotenv::variable;
 use crate::exit::Failure;
 use crate::private_file::read_secret;
-
-/// A variable of the environment, which a configuration file may complete; an empty one counts as none.
-pub(crate) fn variable(name: &str) -> Option<SecretString> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
-}
 
 /// What a file says, without white space around it, or else a variable of the environment.
 pub(crate) fn secret(file: Option<&Path>, name: &str) -> Result<Option<SecretString>, Failure> {

@@ -82,7 +82,8 @@ pub struct CreateProject {
         pattern = r"^[^\s\x00-\x1f\x7f-\x9f](?:[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$"
     )]
     pub name: String,
-    /// The key that the provider gave: visible ASCII, and not a masked one (no `*`, no `...`). Not needed for a provider without authentication.
+    /// The key that the provider gave: visible ASCII, and not a masked one (no `*`, no `...`). A provider without
+    /// authentication is never given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String, min_length = 1, max_length = 4096,
         pattern = r"^[!-)+\-/-~]+(?:\.{1,2}[!-)+\-/-~]+)*$", write_only)]

@@ -61,15 +61,15 @@ pub fn document() -> Value {
     let components = &mut document["components"];
     components["securitySchemes"] = json!({"managementToken": {"type": "http", "scheme": "bearer"}});
     components["responses"] = operations::errors();
+    components["parameters"] = operations::headers();
     constrain(&mut components["schemas"]);
     document
 }
 
 /// What the types cannot say: how fields depend on each other.
 fn constrain(schemas: &mut Value) {
-    for name in ["CreateProject", "UpdateProject"] {
-        schemas[name]["not"] = json!({"required": ["api_key", "openai_api_key"]});
-    }
+    schemas["CreateProject"]["oneOf"] = json!([{"required": ["api_key"]}, {"required": ["openai_api_key"]}]);
+    schemas["UpdateProject"]["not"] = json!({"required": ["api_key", "openai_api_key"]});
     schemas["UpdateProject"]["if"] = json!({"required": ["revoke_tokens"]});
     schemas["UpdateProject"]["then"] = json!({"required": ["is_active"], "properties": {"is_active": {"const": false}}});
     let fields = ["is_active", "max_requests", "duration_minutes", "name"];

@@ -36,7 +36,7 @@ pub(super) async fn create(State(context): State<Arc<Context>>, inbound: Inbound
     let fields = inbound.fields()?;
     let new = NewProject {
         name: required("name", name(&fields)?)?.to_owned(),
-        key: key(&fields)?,
+        key: Some(required("api_key", key(&fields)?)?),
         provider: fields
             .text("provider", api::MAX_PROVIDER, "lower case letters, digits and inner hyphens", is_provider)?
             .map(str::to_owned),

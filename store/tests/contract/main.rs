@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail loudly, in its helpers too")]
 
+mod audit;
 mod claims;
 mod concurrency;
 mod feed;
 mod files;
 mod grants;
 mod harness;
+mod manage;
 mod projects;
 mod quotas;
 mod secrecy;

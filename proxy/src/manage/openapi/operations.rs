@@ -7,6 +7,9 @@ const UUID_PATTERN: &str = "[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-f
 /// Every operation can end so.
 const ALWAYS: [u16; 7] = [400, 401, 408, 413, 429, 500, 503];
 
+const IF_MATCH: &str = "IfMatch";
+const IDEMPOTENCY_KEY: &str = "IdempotencyKey";
+
 /// One operation on its way into the document.
 struct Operation {
     value: Value,
@@ -27,6 +30,21 @@ impl Operation {
         if let Some(all) = self.value["parameters"].as_array_mut() {
             all.extend(parameters);
         }
+        self
+    }
+
+    /// Headers that may be there on every request of this kind, but do not belong to this one. What a tool makes up for them is well-formed and
+    /// still stale or used before, so they stand aside of the parameters.
+    fn heeds(mut self, headers: &[&str]) -> Self {
+        let references: Vec<_> = headers
+            .iter()
+            .map(|name| json!({"$ref": format!("#/components/parameters/{name}")}))
+            .collect();
+        let names = headers
+            .iter()
+            .map(|name| if *name == IF_MATCH { "`If-Match`" } else { "`Idempotency-Key`" });
+        self.value["description"] = format!("Heeds {}: see `components/parameters`.", names.collect::<Vec<_>>().join(" and ")).into();
+        self.value["x-heeded-headers"] = references.into();
         self
     }
 
@@ -160,6 +178,11 @@ fn idempotency_key() -> Value {
     })
 }
 
+/// The headers that operations heed.
+pub(super) fn headers() -> Value {
+    json!({IF_MATCH: if_match(), IDEMPOTENCY_KEY: idempotency_key()})
+}
+
 fn project_filter() -> [Value; 2] {
     ["project_id", "projectId"].map(|name| query(name, "Only of this project.", uuid()))
 }
@@ -200,7 +223,7 @@ fn projects(add: &mut impl FnMut(&str, &str, Operation)) {
         "/manage/projects",
         "post",
         Operation::new("createProject", tag, "Create a project with its provider's key")
-            .with([idempotency_key()])
+            .heeds(&[IDEMPOTENCY_KEY])
             .body("CreateProject")
             .answers(201, "The project.", reference("Project"), etag())
             .fails(&[404, 409, 422]),
@@ -217,7 +240,8 @@ fn projects(add: &mut impl FnMut(&str, &str, Operation)) {
         "/manage/projects/{id}",
         "patch",
         Operation::new("updateProject", tag, "Change a project; what is absent stays")
-            .with([project_id(), if_match()])
+            .with([project_id()])
+            .heeds(&[IF_MATCH])
             .body("UpdateProject")
             .answers(200, "The project as it stands now.", reference("Project"), etag())
             .fails(&[404, 409, 412]),
@@ -230,7 +254,8 @@ fn projects(add: &mut impl FnMut(&str, &str, Operation)) {
             tag,
             "Revoke all tokens of a project, for good; a body is passed over",
         )
-        .with([project_id(), if_match(), idempotency_key()])
+        .with([project_id()])
+        .heeds(&[IF_MATCH, IDEMPOTENCY_KEY])
         .answers(200, "How many.", reference("RevokedTokens"), Value::Null)
         .fails(&[404, 409, 412, 422]),
     );
@@ -258,7 +283,7 @@ fn tokens(add: &mut impl FnMut(&str, &str, Operation)) {
         "/manage/tokens",
         "post",
         Operation::new("createToken", tag, "Create a token; the answer is the only one that holds its value")
-            .with([idempotency_key()])
+            .heeds(&[IDEMPOTENCY_KEY])
             .body("CreateToken")
             .answers(200, "The token with its value.", reference("IssuedToken"), Value::Null)
             .fails(&[403, 404, 409, 422]),
@@ -275,7 +300,8 @@ fn tokens(add: &mut impl FnMut(&str, &str, Operation)) {
         "/manage/tokens/{id}",
         "patch",
         Operation::new("updateToken", tag, "Suspend, resume, rename, extend or limit a token")
-            .with([token_id(), if_match()])
+            .with([token_id()])
+            .heeds(&[IF_MATCH])
             .body("UpdateToken")
             .answers(200, "The token as it stands now.", reference("Token"), etag())
             .fails(&[404, 409, 412]),
@@ -284,7 +310,8 @@ fn tokens(add: &mut impl FnMut(&str, &str, Operation)) {
         "/manage/tokens/{id}",
         "delete",
         Operation::new("revokeToken", tag, "Revoke a token, for good; again is no error")
-            .with([token_id(), if_match()])
+            .with([token_id()])
+            .heeds(&[IF_MATCH])
             .answers(204, "It is revoked.", Value::Null, Value::Null)
             .fails(&[404, 412]),
     );
