@@ -89,10 +89,6 @@ pub(crate) struct PodArgs {
     #[arg(long, value_name = "ADDR", default_value = ":8080", value_parser = listen_addr)]
     pub(crate) listen: SocketAddr,
 
-    /// Address of /manage
-    #[arg(long, value_name = "ADDR", default_value = ":8081", value_parser = listen_addr)]
-    pub(crate) manage_listen: SocketAddr,
-
     /// File with the URL of the PostgreSQL database
     #[arg(long, value_name = "FILE")]
     pub(crate) database_url_file: Option<PathBuf>,
