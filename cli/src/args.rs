@@ -1,19 +1,25 @@
 //! The command line: commands, flags, the environment variables behind them, and how their values read.
 //! It refuses to know what the commands do.
 
+mod chat;
 mod manage;
+mod migrate;
 mod serve;
+mod setup;
 mod values;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+pub(crate) use chat::{ChatArgs, OpenaiCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 pub(crate) use manage::{
-    ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs, TokenCommand, TokenGenerateArgs,
-    TokenListArgs, TokenName, TokenUpdateArgs,
+    AuditCommand, AuditListArgs, ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs,
+    TokenCommand, TokenGenerateArgs, TokenListArgs, TokenName, TokenUpdateArgs, UsageArgs,
 };
+pub(crate) use migrate::{MigrateArgs, MigrateCommand};
 pub(crate) use serve::{ServeArgs, ServerArgs};
+pub(crate) use setup::{SetupArgs, listen_text};
 pub(crate) use values::public_url;
 use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
 
@@ -40,8 +46,15 @@ pub(crate) enum Command {
     Server(Box<ServerArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
+    /// Write the configuration file, bring the database up, and create a first project with its token
+    Setup(Box<SetupArgs>),
+    /// Bring a database's schema up, take it back, or show where it stands
+    Migrate(MigrateArgs),
     /// Administer projects and tokens of a running server
     Manage(Box<ManageArgs>),
+    /// Use the OpenAI API of a proxy
+    #[command(subcommand)]
+    Openai(OpenaiCommand),
     /// Print the version
     Version,
 }

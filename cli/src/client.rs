@@ -25,6 +25,9 @@ pub(crate) use error::ClientError;
 use crate::exit::Failure;
 use connect::Connector;
 
+/// How long connecting may take, however long the answer may.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// What the errors of a command name as the remedy.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Remedies {
@@ -145,6 +148,23 @@ impl Client {
         Err(answer.refusal(&self.base))
     }
 
+    /// The whole answer to what [`Client::open`] has returned.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn finish(&self, response: Response<Incoming>) -> Result<Answer, ClientError> {
+        let answer = Answer::read(response, &self.base);
+        tokio::time::timeout(self.timeout, answer)
+            .await
+            .map_err(|_| self.slow())??
+            .checked(&self.base)
+    }
+
+    /// That the connection ended too early.
+    pub(crate) fn cut(&self) -> ClientError {
+        ClientError::Cut { base: self.base.to_string() }
+    }
+
     /// That the deadline has passed.
     pub(crate) fn slow(&self) -> ClientError {
         ClientError::Slow {
@@ -159,7 +179,12 @@ impl Client {
     }
 
     async fn start(&self, call: &Call) -> Result<Response<Incoming>, ClientError> {
-        let stream = self.connector.connect(&self.base).await?;
+        let patience = self.timeout.min(CONNECT_TIMEOUT);
+        let slow = |_| ClientError::Slow {
+            base: self.base.to_string(),
+            after: patience,
+        };
+        let stream = tokio::time::timeout(patience, self.connector.connect(&self.base)).await.map_err(slow)??;
         let request = self.request(call)?;
         exchange::exchange(stream, request)
             .await

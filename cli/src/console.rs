@@ -34,10 +34,31 @@ pub(crate) fn read_secret(what: &str) -> Result<SecretString, Failure> {
             .map(|typed| SecretString::from(Zeroizing::new(typed).trim()))
             .map_err(|error| failed(&error));
     }
+    read_bounded(MAX_SECRET)
+        .map(|text| SecretString::from(text.trim()))
+        .map_err(|why| failed(&why))
+}
+
+/// Reads all of standard input, at most `max` bytes.
+pub(crate) fn read_text(what: &str, max: u64) -> Result<String, Failure> {
+    let text = read_bounded(max).map_err(|why| Failure::new(format_args!("cannot read {what} from standard input: {why}")))?;
+    Ok(text.as_str().to_owned())
+}
+
+fn read_bounded(max: u64) -> Result<Zeroizing<String>, String> {
     let mut text = Zeroizing::new(String::new());
-    match io::stdin().lock().take(MAX_SECRET + 1).read_to_string(&mut text) {
-        Err(error) => Err(failed(&error)),
-        Ok(read) if read as u64 > MAX_SECRET => Err(failed(&"it is longer than 64 KiB")),
-        Ok(_) => Ok(SecretString::from(text.trim())),
+    match io::stdin().lock().take(max + 1).read_to_string(&mut text) {
+        Err(error) => Err(error.to_string()),
+        Ok(read) if read as u64 > max => Err(format!("it is longer than {} KiB", max >> 10)),
+        Ok(_) => Ok(text),
     }
+}
+
+/// Asks a person; `None` if there is no terminal to ask at.
+pub(crate) fn confirm(question: &str) -> Result<Option<bool>, Failure> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Ok(None);
+    }
+    let answer = dialoguer::Confirm::new().with_prompt(question).default(false).interact();
+    answer.map(Some).map_err(|error| Failure::new(format_args!("no answer: {error}")))
 }

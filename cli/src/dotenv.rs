@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;
@@ -41,6 +42,11 @@ pub(crate) fn load(args: impl Iterator<Item = OsString>) -> Result<(), Failure> 
             path.display()
         ))),
     }
+}
+
+/// A variable of the environment, which the file completes; an empty one counts as none.
+pub(crate) fn variable(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
 }
 
 /// The text of the file; `None` if there is none.

@@ -1,16 +1,20 @@
 //! The one binary `llm-proxy`: parses the command line, runs the command, turns its end into an exit code.
 
 mod args;
+mod chat;
 mod client;
 mod console;
 mod data_dir;
+mod database;
 mod dotenv;
 mod exit;
 mod logging;
 mod manage;
+mod migrate;
 mod private_file;
 mod server;
 mod serving;
+mod setup;
 mod standalone;
 mod status;
 mod table;
@@ -45,7 +49,10 @@ fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Standalone(args) => standalone::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Setup(args) => setup::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Manage(args) => manage::run(&args),
+        Command::Openai(command) => chat::run(&command),
         Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),
     }
 }

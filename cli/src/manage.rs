@@ -1,9 +1,11 @@
 //! `llm-proxy manage`: asks the management API of a running server. It refuses to know the database.
 
 mod api;
+mod audit;
 mod output;
 mod project;
 mod token;
+mod usage;
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -28,16 +30,24 @@ pub(crate) fn run(args: &ManageArgs) -> Result<Outcome, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format_args!("cannot start: {error}")))?;
-    let text = runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match &args.command {
-            ManageCommand::Project(command) => project::run(&api, command, format).await,
-            ManageCommand::Token(command) => token::run(&api, command, format).await,
+            ManageCommand::Project(command) => project::run(&api, command, format).await.map(well),
+            ManageCommand::Token(command) => token::run(&api, command, format).await.map(well),
+            ManageCommand::Usage(args) => usage::run(&api, args, format).await.map(well),
+            ManageCommand::Audit(command) => audit::run(&api, command, format).await,
         }
     });
     // A look-up of a host's name that hangs must not keep the process after its deadline.
     runtime.shutdown_background();
-    console::print(&text?)?;
-    Ok(Outcome::Ok)
+    let (text, outcome) = ended?;
+    console::print(&text)?;
+    Ok(outcome)
+}
+
+/// What a command prints that has nothing to complain of.
+fn well(text: String) -> (String, Outcome) {
+    (text, Outcome::Ok)
 }
 
 fn client(args: &ManageApiArgs) -> Result<Client, Failure> {

@@ -1,7 +1,7 @@
 //! `llm-proxy server`, the classic mode: projects and tokens come through /manage, the database is a SQLite file of its own or a PostgreSQL
 //! that several processes share. It wires; it refuses to know how anything works.
 
-mod database;
+pub(crate) mod database;
 
 use proxy::{ManageSettings, ManagementToken, Proxy};
 use secrecy::SecretString;
@@ -9,6 +9,7 @@ use store::HolderId;
 
 use crate::args::ServerArgs;
 use crate::console;
+use crate::dotenv::variable;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
 use crate::serving::{self, first_contact, local_url};
@@ -30,10 +31,10 @@ pub(crate) fn run(args: &ServerArgs) -> Result<Outcome, Failure> {
 
 async fn serve(args: &ServerArgs, management_token: SecretString) -> Result<Outcome, Failure> {
     let asked_to_end = serving::signals()?;
-    let database = Database::of(args)?;
+    let database = Database::of(args.db.as_deref())?;
     let holder = HolderId::new();
     let manage = ManageSettings {
-        listen: args.manage_listen,
+        listen: args.serve.manage_listen,
         token: ManagementToken::Fixed(management_token),
     };
     let settings = serving::settings(&args.serve, args.addr, manage, database.reporting());
@@ -58,9 +59,4 @@ async fn serve(args: &ServerArgs, management_token: SecretString) -> Result<Outc
     }
     tracing::info!(cut_replies = drained.cut, "ended");
     Ok(Outcome::Ok)
-}
-
-/// A variable of the environment, which the configuration file completes; an empty one counts as none.
-fn variable(name: &str) -> Option<SecretString> {
-    std::env::var(name).ok().filter(|value| !value.is_empty()).map(SecretString::from)
 }

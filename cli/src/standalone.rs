@@ -44,7 +44,7 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
     let Database { store, claim, fleet, holder } = database;
 
     let manage = ManageSettings {
-        listen: None,
+        listen: args.serve.manage_listen,
         token: ManagementToken::File(dir.management_token()),
     };
     let settings = serving::settings(&args.serve, args.listen, manage, Reporting::Prompt);

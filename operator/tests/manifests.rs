@@ -218,19 +218,42 @@ fn a_token_that_wants_a_declared_secret_is_told() {
 }
 
 #[test]
+fn numbers_and_lifetimes_out_of_shape_are_told_with_the_remedy() {
+    let said = with_token(&TOKEN.replace("ttl: 1h", "ttl: 525600m"));
+    assert!(said.iter().any(|fault| fault.contains("spec.ttl: is out of range")), "{said:?}");
+    let said = with_token(&TOKEN.replace("ttl: 1h", "maxRequests: 1e3"));
+    assert!(
+        said[0].contains("spec.maxRequests: must be a whole number, not a number; write it with digits alone"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn what_is_not_ours_is_told_by_kind_or_version() {
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n";
     let said = faults(&[("fleet.yaml", FLEET), ("x.yaml", deployment)]);
     assert!(
-        said[0].starts_with("x.yaml:1: apiVersion: \"Deployment\" of \"apps/v1\" is not known here; "),
+        said[0].starts_with("x.yaml:1: apiVersion: \"Deployment\" of \"apps/v1\" is not for llm-proxy: keep it out of "),
         "{said:?}"
     );
     let slip = TOKEN.replace("WitheringToken", "WiteringToken");
     assert!(
-        with_token(&slip)[0].starts_with("token.yaml:2: kind: \"WiteringToken\" of "),
+        with_token(&slip)[0].starts_with("token.yaml:2: kind: \"WiteringToken\" is not known: "),
         "{:?}",
         with_token(&slip)
     );
+    for (wrong, right, remedy) in [
+        ("llm-proxy.dev/v1alpha1", "llm-proxy.dev/v1", "write apiVersion: llm-proxy.dev/v1alpha1"),
+        ("kind: WitheringToken", "kind: witheringtoken", "write kind: WitheringToken"),
+        (
+            "apiVersion: llm-proxy.dev/v1alpha1\n",
+            "",
+            "is missing: write apiVersion: llm-proxy.dev/v1alpha1",
+        ),
+    ] {
+        let said = with_token(&TOKEN.replacen(wrong, right, 1));
+        assert!(said[0].contains(remedy), "{said:?}");
+    }
 }
 
 #[test]

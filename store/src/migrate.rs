@@ -66,6 +66,9 @@ pub struct SchemaInfo {
 }
 
 impl SchemaInfo {
+    /// The newest version that this binary knows.
+    pub const NEWEST: i64 = KNOWN;
+
     /// Whether this binary may read it.
     ///
     /// # Errors

@@ -12,6 +12,10 @@ use super::{ConfigFile, LogArgs};
 /// Flags of every command that serves /v1.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
+    /// Serve /manage at this address alone, instead of beside /v1
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) manage_listen: Option<SocketAddr>,
+
     /// Threads that carry requests; 0 means one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) threads: usize,
@@ -46,7 +50,7 @@ pub(crate) struct ServeArgs {
 #[command(after_help = "\
 Environment, or lines NAME=VALUE of the configuration file:
   MANAGEMENT_TOKEN  what /manage is asked with; required
-  DATABASE_URL      postgres://…: a PostgreSQL that several processes share; wins over --db
+  DATABASE_URL      postgres://…: a PostgreSQL that several processes share; --db wins over it, it wins over DATABASE_PATH
   ENCRYPTION_KEY    base64 of 32 bytes; without it encryption.key beside the SQLite file, made once
   OPENAI_API_URL    where OpenAI is, default https://api.openai.com
 A flag wins over the environment, the environment over the file.")]
@@ -55,13 +59,9 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "ADDR", env = "LISTEN_ADDR", default_value = ":8080", value_parser = listen_addr)]
     pub(crate) addr: SocketAddr,
 
-    /// Address of its own for /manage, which is then not served on --addr
-    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
-    pub(crate) manage_listen: Option<SocketAddr>,
-
-    /// The SQLite database; its folder is made if need be
-    #[arg(long, value_name = "FILE", env = "DATABASE_PATH", default_value = "data/llm-proxy.db")]
-    pub(crate) db: PathBuf,
+    /// The SQLite database; its folder is made if need be [env: DATABASE_PATH] [default: data/llm-proxy.db]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) db: Option<PathBuf>,
 
     /// The configuration file.
     #[command(flatten)]

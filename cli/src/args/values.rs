@@ -86,6 +86,22 @@ pub(super) fn non_empty(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A number that providers take for a temperature.
+pub(super) fn temperature(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if (0.0..=2.0).contains(&number) => Ok(number),
+        _ => Err("expected a number from 0 to 2".to_owned()),
+    }
+}
+
+/// A day as `2026-01-31`.
+pub(super) fn day(text: &str) -> Result<String, String> {
+    match text.parse::<jiff::civil::Date>() {
+        Ok(_) if text.len() == 10 => Ok(text.to_owned()),
+        _ => Err("expected a day such as 2026-01-31".to_owned()),
+    }
+}
+
 /// A path, or none if the text is empty.
 pub(super) fn optional_path(text: &str) -> Result<OptionalPath, String> {
     Ok(OptionalPath((!text.is_empty()).then(|| PathBuf::from(text))))

@@ -42,17 +42,14 @@ impl BaseUrl {
         if uri.query().is_some() || text.contains('#') {
             return Err("a base URL ends with its path: leave out ? and # and what follows".to_owned());
         }
-        let port = match (authority.port(), authority.port_u16()) {
-            (None, _) if authority.as_str().ends_with(':') => return Err(wrong.to_owned()),
-            (None, _) => {
-                if https {
-                    443
-                } else {
-                    80
-                }
-            }
-            (Some(_), Some(port)) if port > 0 => port,
-            _ => return Err("the port is not one of 1 to 65535".to_owned()),
+        // `http` takes a port that is none for no port.
+        let port = match authority.as_str().strip_prefix(host).unwrap_or_default().strip_prefix(':') {
+            None if https => 443,
+            None => 80,
+            Some(port) => match port.parse() {
+                Ok(port) if port > 0 => port,
+                _ => return Err("the port is not one of 1 to 65535".to_owned()),
+            },
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {

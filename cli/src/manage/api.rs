@@ -87,7 +87,8 @@ impl Api {
     }
 }
 
-fn with_query<'a>(path: &str, query: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+/// A path with a query whose values are escaped.
+pub(super) fn with_query<'a>(path: &str, query: impl Iterator<Item = (&'a str, &'a str)>) -> String {
     let pairs: Vec<String> = query.map(|(name, value)| format!("{name}={}", segment(value))).collect();
     if pairs.is_empty() {
         path.to_owned()

@@ -11,9 +11,10 @@ use crate::args::{OutputFormat, ProjectCommand, ProjectCreateArgs, ProjectUpdate
 use crate::client::{ClientError, printable, segment};
 use crate::exit::Failure;
 
-const COLUMNS: [Column; 6] = [
+const COLUMNS: [Column; 7] = [
     ("ID", "id"),
     ("NAME", "name"),
+    ("PROVIDER", "provider"),
     ("API KEY", "api_key"),
     ("ACTIVE", "is_active"),
     ("CREATED", "created_at"),

@@ -11,9 +11,10 @@ use crate::args::{OutputFormat, TokenCommand, TokenGenerateArgs, TokenListArgs, 
 use crate::client::{printable, segment};
 use crate::exit::Failure;
 
-const COLUMNS: [Column; 8] = [
+const COLUMNS: [Column; 9] = [
     ("ID", "id"),
     ("TOKEN", "token"),
+    ("NAME", "name"),
     ("PROJECT", "project_id"),
     ("ACTIVE", "is_active"),
     ("EXPIRES", "expires_at"),
@@ -74,6 +75,9 @@ async fn generate(api: &Api, args: &TokenGenerateArgs, format: OutputFormat) -> 
     if args.max_requests > 0 {
         body["max_requests"] = json!(args.max_requests);
     }
+    if let Some(name) = &args.name {
+        body["name"] = json!(name);
+    }
     let act = format!("cannot generate a token for project {}", printable(&args.project_id));
     let answer = api.call(Method::POST, "/manage/tokens", Some(&body), &act).await?;
     one(format, answer.text(), |documents| {
@@ -100,6 +104,12 @@ fn changes(args: &TokenUpdateArgs) -> Value {
     }
     if args.activate || args.deactivate {
         body.insert("is_active".to_owned(), json!(args.activate));
+    }
+    if let Some(minutes) = args.duration_minutes.or(args.duration.map(|hours| hours * 60)) {
+        body.insert("duration_minutes".to_owned(), json!(minutes));
+    }
+    if let Some(name) = &args.name {
+        body.insert("name".to_owned(), json!(name));
     }
     Value::Object(body)
 }

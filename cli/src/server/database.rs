@@ -9,18 +9,19 @@ use proxy::Reporting;
 use secrecy::{ExposeSecret, SecretString};
 use store::{Claim, Fleet, HolderId, KeyRing, PostgresOptions, ProviderApi, ProviderAuth, ProviderSpec, SealingKey, Store, StoreError};
 
-use super::variable;
-use crate::args::{ServerArgs, public_url};
+use crate::args::public_url;
+use crate::database::Choice;
+use crate::dotenv::variable;
 use crate::exit::Failure;
 use crate::private_file::{Lock, LockError, read_secret, write_secret};
 use crate::serving::{Contact, NoContact};
 
 /// The provider that every project of a `server` has (contracts.md §10).
-const OPENAI: &str = "openai";
+pub(crate) const OPENAI: &str = "openai";
 const OPENAI_URL: &str = "https://api.openai.com";
 
 /// Everything that is needed to open it, again and again if need be.
-pub(super) struct Database {
+pub(crate) struct Database {
     engine: Engine,
     keys: KeyRing,
     openai_url: String,
@@ -39,7 +40,7 @@ enum Engine {
 
 impl Database {
     /// Decides which one it is; locks a SQLite file, and makes its key at the first start.
-    pub(super) fn of(args: &ServerArgs) -> Result<Self, Failure> {
+    pub(crate) fn of(db: Option<&Path>) -> Result<Self, Failure> {
         let openai_url = variable("OPENAI_API_URL");
         let openai_url = public_url(openai_url.as_ref().map_or(OPENAI_URL, ExposeSecret::expose_secret))
             .map_err(|why| Failure::new(format_args!("OPENAI_API_URL: {why}")))?;
@@ -47,25 +48,19 @@ impl Database {
             None => None,
             Some(text) => Some(SealingKey::from_base64(text.expose_secret()).map_err(|why| Failure::new(format_args!("ENCRYPTION_KEY: {why}")))?),
         };
-        let (engine, key) = match variable("DATABASE_URL") {
-            Some(url) => {
+        let (engine, key) = match Choice::of(db)? {
+            Choice::Postgres(url) => {
                 let key = given.ok_or_else(|| {
                     Failure::new(
                         "ENCRYPTION_KEY is not set: all processes on one PostgreSQL need the same key, base64 of 32 bytes, such as the output of `openssl rand -base64 32`",
                     )
                 })?;
-                (Engine::Postgres { url: postgres_url(url)? }, key)
+                (Engine::Postgres { url }, key)
             }
-            None => {
-                let lock = lock(&args.db)?;
-                let key = given.map_or_else(|| key_beside(&args.db), Ok)?;
-                (
-                    Engine::Sqlite {
-                        path: args.db.clone(),
-                        _lock: lock,
-                    },
-                    key,
-                )
+            Choice::Sqlite(path) => {
+                let lock = lock(&path)?;
+                let key = given.map_or_else(|| key_beside(&path), Ok)?;
+                (Engine::Sqlite { path, _lock: lock }, key)
             }
         };
         Ok(Self {
@@ -92,7 +87,7 @@ impl Database {
     }
 
     /// Opens, migrates, claims, and puts in what this process was told about the provider.
-    pub(super) async fn open(&self, holder: HolderId) -> Result<Contact, NoContact> {
+    pub(crate) async fn open(&self, holder: HolderId) -> Result<Contact, NoContact> {
         let store = self.store().await.map_err(|error| self.sort(error))?;
         // What a server says to this is about the server, its users and its databases, and somebody may be about to mend it.
         if let (Engine::Postgres { .. }, Err(error @ StoreError::Refused(_))) = (&self.engine, store.schema_info().await) {
@@ -108,7 +103,8 @@ impl Database {
         }
     }
 
-    async fn store(&self) -> store::Result<Store> {
+    /// Opens it; the schema is left as it is.
+    pub(crate) async fn store(&self) -> store::Result<Store> {
         match &self.engine {
             Engine::Sqlite { path, .. } => Store::open_sqlite(path, self.keys.clone()).await,
             Engine::Postgres { url } => Store::open_postgres(url.expose_secret(), self.keys.clone(), PostgresOptions::default()),
@@ -162,18 +158,8 @@ fn claim() -> Claim {
     }
 }
 
-fn postgres_url(url: SecretString) -> Result<SecretString, Failure> {
-    let text = url.expose_secret();
-    if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        return Ok(url);
-    }
-    Err(Failure::new(
-        "DATABASE_URL is no PostgreSQL URL: expected postgres://USER:PASSWORD@HOST/DATABASE; for SQLite leave it out and give --db",
-    ))
-}
-
 /// Makes the folder of a SQLite file (0700) if need be and locks the file for this process.
-fn lock(db: &Path) -> Result<Lock, Failure> {
+pub(crate) fn lock(db: &Path) -> Result<Lock, Failure> {
     let failed = |act: &str, path: &Path, error: io::Error| {
         Failure::new(format_args!(
             "cannot {act} {}: {error}: give --db a path that this user can write",

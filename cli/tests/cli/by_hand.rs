@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::process::{BINARY, Ended, Place, Server, quiet_environment, repository, run};
 
 /// A shell in the repository's root.
-fn bash(script: &str, directory: &Path) -> Command {
+pub(crate) fn bash(script: &str, directory: &Path) -> Command {
     let mut command = Command::new("bash");
     command
         .args(["-euo", "pipefail", "-c", script])

@@ -2,7 +2,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod by_hand;
+mod chat;
 mod check;
+mod classic;
+mod manage;
+mod manual;
+mod migrate;
+mod postgres;
 mod process;
+mod scripted;
+mod setup;
 mod start;
+mod terminal;
 mod usage;

@@ -30,12 +30,21 @@ pub(crate) fn llm_proxy<A: AsRef<OsStr>>(args: impl IntoIterator<Item = A>) -> C
 /// Takes away what the caller's shell may have set.
 pub(crate) fn quiet_environment(command: &mut Command) {
     for name in [
+        "DATABASE_PATH",
+        "DATABASE_URL",
+        "ENCRYPTION_KEY",
         "LISTEN_ADDR",
         "LOG_LEVEL",
         "LOG_FORMAT",
         "LOG_FILE",
         "LOG_MAX_SIZE_MB",
         "LOG_MAX_BACKUPS",
+        "MANAGEMENT_API_BASE_URL",
+        "MANAGEMENT_TOKEN",
+        "OPENAI_API_KEY",
+        "OPENAI_API_URL",
+        "PROXY_TOKEN",
+        "PROXY_URL",
         "HTTPS_PROXY",
         "HTTP_PROXY",
         "ALL_PROXY",

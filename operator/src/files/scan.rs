@@ -150,9 +150,7 @@ impl FileScan {
                 // A slip in one of ours must not look like a deletion; somebody else's object is just not ours.
                 let ours = api_version.is_empty() || api_version.split('/').next() == Some(GROUP) || kind.parse::<Kind>().is_ok();
                 let field = if api_version == API_VERSION { "kind" } else { "apiVersion" };
-                let message = format!(
-                    "{kind:?} of {api_version:?} is not known here; {API_VERSION} has ProxyConfig, LLMProject and WitheringToken, v1 has Secret"
-                );
+                let message = unknown(api_version, kind);
                 let fault = place.fault(field, message);
                 if ours {
                     self.unclear.get_or_insert_with(|| fault.clone());
@@ -160,6 +158,19 @@ impl FileScan {
                 self.faults.push(fault);
             }
         }
+    }
+}
+
+/// What is wrong with a kind that is not known here, and what to do.
+fn unknown(api_version: &str, kind: &str) -> String {
+    let meant = Kind::ALL.iter().find(|known| known.to_string().eq_ignore_ascii_case(kind));
+    match meant {
+        _ if api_version.is_empty() => format!("is missing: write apiVersion: {API_VERSION}, or apiVersion: v1 for a Secret"),
+        Some(known) if api_version != API_VERSION => format!("{api_version:?} has no {known}: write apiVersion: {API_VERSION}"),
+        Some(known) => format!("{kind:?} is not known: write kind: {known}"),
+        None if api_version == API_VERSION => format!("{kind:?} is not known: {API_VERSION} has ProxyConfig, LLMProject and WitheringToken"),
+        None if kind.eq_ignore_ascii_case("Secret") => "a Secret is of the core group: write apiVersion: v1 and kind: Secret".to_owned(),
+        None => format!("{kind:?} of {api_version:?} is not for llm-proxy: keep it out of the files that are given with -f"),
     }
 }
 

@@ -76,20 +76,7 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         loop {
-            if self.next_token() != Some(b'"') {
-                return Err(self.fault().into());
-            }
-            let start = self.at + 1;
-            let key = self.string()?;
-            let key = Key {
-                raw: self.slice(&key),
-                start,
-            };
-            if self.next_token() != Some(b':') {
-                return Err(self.fault().into());
-            }
-            self.step();
-            self.next_token();
+            let key = self.key()?;
             member(self, key)?;
             match self.next_token() {
                 Some(b',') => self.step(),
@@ -100,6 +87,30 @@ impl<'a> Cursor<'a> {
                 _ => return Err(self.fault().into()),
             }
         }
+    }
+
+    /// Steps over a member's name, which begins here, and its colon; the cursor stands on the value then.
+    fn key(&mut self) -> Result<Key<'a>, Fault> {
+        if self.next_token() != Some(b'"') {
+            return Err(self.fault());
+        }
+        let start = self.at + 1;
+        let raw = self.string()?;
+        if self.next_token() != Some(b':') {
+            return Err(self.fault());
+        }
+        self.step();
+        self.next_token();
+        Ok(Key {
+            raw: self.slice(&raw),
+            start,
+        })
+    }
+
+    /// Steps over a whole member.
+    pub(crate) fn member(&mut self) -> Result<(), Fault> {
+        self.key()?;
+        self.value(1).map(drop)
     }
 
     /// Steps over the value that begins here, at nesting level `depth` of the object around it, and returns where it lies.

@@ -26,3 +26,4 @@ mod statements;
 mod store_on_postgres;
 mod upstream;
 mod usage;
+mod with_postgres;
