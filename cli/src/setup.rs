@@ -143,6 +143,11 @@ fn write(plan: &Plan, choice: &Choice) -> Result<(), Failure> {
         }
         Choice::Postgres(url) => values.push(("DATABASE_URL", url.expose_secret())),
     }
+    // Without it the server could not open what is sealed with it now.
+    let encryption_key = variable("ENCRYPTION_KEY");
+    if let Some(key) = &encryption_key {
+        values.push(("ENCRYPTION_KEY", key.expose_secret()));
+    }
     values.push(("LISTEN_ADDR", &plan.addr));
     let level = variable("LOG_LEVEL").unwrap_or_else(|| SecretString::from("info"));
     values.push(("LOG_LEVEL", level.expose_secret()));

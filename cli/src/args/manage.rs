@@ -23,6 +23,7 @@ pub(crate) struct ManageArgs {
 
 /// Where the management API is, who calls, and how its answers are printed; before or after the subcommand.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every manage command")]
 pub(crate) struct ManageApiArgs {
     /// Address of the management API: what stands before /manage
     #[arg(
@@ -328,7 +329,7 @@ impl UsageColumn {
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
     /// Show a page of events, newest first
-    List(AuditListArgs),
+    List(Box<AuditListArgs>),
     /// Check every chain of events for rows that are missing or changed; exits 1 if there are any
     Verify,
 }
