@@ -11,11 +11,14 @@ demo: ## The quickstart in 10 s: build, serve, stream, spend a key, show the usa
 # `cargo test` builds the binary before it runs any test; naming it spares the stories a build of their own with other features.
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-test: ## Every test; waits over 20 s are left to test-long
-	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy cargo test --workspace --locked
+# Tests run on a PostgreSQL server: the one that DATABASE_URL names (as a superuser), or a throw-away one that lives as long as they run.
+WITH_POSTGRES := cargo run --quiet --locked --package testkit --bin with-postgres --
+
+test: ## Every test, on SQLite and PostgreSQL; waits over 20 s are left to test-long
+	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
 test-long: ## Every test, with the long variants
-	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy cargo test --workspace --locked
+	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
 bench: ## Stream timing; CPU, syscalls and memory beside nginx (release build; needs nginx and strace)
 	@for tool in nginx strace; do command -v $$tool >/dev/null || { echo "make bench needs $$tool: apt-get install nginx-light strace"; exit 1; }; done

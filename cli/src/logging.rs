@@ -1,6 +1,7 @@
 //! Sets the process's log up: format, filter, destination. Lines go to standard error or a rotated file, never to standard
 //! output. It refuses to know what is logged; secrets stay out by their types (`SecretString`, `TokenValue`), not by a search here.
 
+mod json;
 mod queue;
 mod rotate;
 
@@ -12,6 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
 
 use crate::args::{LogArgs, LogFormat};
 use crate::exit::Failure;
+use json::JsonLines;
 use queue::{Queue, Sink};
 use rotate::RotatedFile;
 
@@ -55,13 +57,7 @@ fn layer(format: LogFormat, colours: bool, filter: EnvFilter, queue: Queue) -> B
     let lines = fmt::layer().with_writer(queue).log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_ansi(colours).with_filter(filter).boxed(),
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .with_span_list(false)
-            .with_filter(filter)
-            .boxed(),
+        LogFormat::Json => lines.event_format(JsonLines).with_filter(filter).boxed(),
     }
 }
 
@@ -104,6 +100,22 @@ mod tests {
             (&"INFO".into(), &"served".into(), &200.into())
         );
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn every_kind_of_field_is_the_json_that_it_should_be() {
+        let text = logged(LogFormat::Json, || {
+            let (none, error) = (None::<&str>, io::Error::other("it \"broke\""));
+            let fault: &dyn std::error::Error = &error;
+            tracing::warn!(target: "place", yes = true, n = -3, m = u64::MAX, x = 1.5, whole = 2.0, nan = f64::NAN, none, %error, debug = ?"a\nb", fault, "said {}", 1);
+        });
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = serde_json::json!({
+            "timestamp": line["timestamp"], "level": "WARN", "target": "place", "message": "said 1", "yes": true, "n": -3, "m": u64::MAX, "x": 1.5,
+            "whole": 2.0, "nan": null, "error": "it \"broke\"", "debug": "\"a\\nb\"", "fault": "it \"broke\"",
+        });
+        assert_eq!(line, expected);
+        assert!(text.ends_with("}\n") && text.lines().count() == 1, "{text}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ async fn serve(args: &ServerArgs, management_token: SecretString) -> Result<Outc
     let database = Database::of(args.db.as_deref())?;
     let holder = HolderId::new();
     let manage = ManageSettings {
-        listen: args.manage_listen,
+        listen: args.serve.manage_listen,
         token: ManagementToken::Fixed(management_token),
     };
     let settings = serving::settings(&args.serve, args.addr, manage, database.reporting());

@@ -8,7 +8,7 @@ mod signals;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proxy::{DrainSettings, EgressSettings, ManageSettings, Reporting, Settings};
+use proxy::{DrainSettings, EgressSettings, Limits, ManageSettings, Reporting, Settings};
 use tokio::runtime::Runtime;
 
 pub(crate) use address::local_url;
@@ -44,7 +44,12 @@ pub(crate) fn signals() -> Result<Asked, Failure> {
 pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: ManageSettings, reporting: Reporting) -> Settings {
     Settings {
         listen,
-        threads: args.threads,
+        threads: usize::from(args.threads),
+        limits: Limits {
+            first_byte_deadline: args.first_byte_timeout,
+            reply_idle: args.reply_idle_timeout,
+            ..Limits::default()
+        },
         egress: EgressSettings {
             ca_bundle: args.ca_bundle.clone(),
             ..EgressSettings::default()

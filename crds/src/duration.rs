@@ -10,43 +10,52 @@ pub const MAX_LEN: usize = 18;
 
 /// A text that is no duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be a duration of one to three parts of hours (h), minutes (m) or seconds (s), such as 24h, 1h30m or 45m")]
-pub struct DurationError;
+pub enum DurationError {
+    /// Another form.
+    #[error("must be a duration of one to three parts of hours (h), minutes (m) or seconds (s), such as 24h, 1h30m or 45m")]
+    Malformed,
+    /// A part of more than five digits.
+    #[error("is out of range: a part has at most five digits; write it in a larger unit, such as 8760h for 525600m")]
+    TooManyDigits,
+}
 
 /// Reads a duration; parts add up, in any order.
 ///
 /// # Errors
 /// [`DurationError`] if the text does not match [`PATTERN`].
 pub fn parse(text: &str) -> Result<SignedDuration, DurationError> {
+    let malformed = Err(DurationError::Malformed);
     if text.is_empty() || text.len() > MAX_LEN {
-        return Err(DurationError);
+        return malformed;
     }
     let mut seconds: i64 = 0;
     let mut digits = 0_usize;
     let mut amount: i64 = 0;
     let mut parts = 0_usize;
+    let mut longest = 0_usize;
     for byte in text.bytes() {
         let unit = match byte {
-            b'0'..=b'9' if digits < 5 => {
+            b'0'..=b'9' => {
                 digits += 1;
-                amount = amount * 10 + i64::from(byte - b'0');
+                amount = amount.saturating_mul(10).saturating_add(i64::from(byte - b'0'));
                 continue;
             }
             b'h' => 3600,
             b'm' => 60,
             b's' => 1,
-            _ => return Err(DurationError),
+            _ => return malformed,
         };
         if digits == 0 || parts == 3 {
-            return Err(DurationError);
+            return malformed;
         }
-        seconds += amount * unit;
+        seconds = seconds.saturating_add(amount.saturating_mul(unit));
+        longest = longest.max(digits);
         (digits, amount, parts) = (0, 0, parts + 1);
     }
-    if digits == 0 {
-        Ok(SignedDuration::from_secs(seconds))
-    } else {
-        Err(DurationError)
+    match (digits, longest) {
+        (0, ..=5) => Ok(SignedDuration::from_secs(seconds)),
+        (0, _) => Err(DurationError::TooManyDigits),
+        _ => malformed,
     }
 }
 
@@ -87,9 +96,16 @@ mod tests {
     #[test]
     fn what_go_would_read_and_the_pattern_does_not_is_refused() {
         for text in [
-            "", "0", "24", "h", "1d", "1.5h", "-1h", "+1h", "1h ", " 1h", "1H", "100000h", "1h1m1s1s", "1ms", "1h30", "１h",
+            "", "0", "24", "h", "1d", "1.5h", "-1h", "+1h", "1h ", " 1h", "1H", "1h1m1s1s", "1ms", "1h30", "１h",
         ] {
-            assert_eq!(parse(text), Err(DurationError), "{text}");
+            assert_eq!(parse(text), Err(DurationError::Malformed), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_part_with_too_many_digits_is_out_of_range_and_not_malformed() {
+        for text in ["525600m", "100000h", "1h99999999999999s"] {
+            assert_eq!(parse(text), Err(DurationError::TooManyDigits), "{text}");
         }
     }
 

@@ -218,19 +218,56 @@ fn a_token_that_wants_a_declared_secret_is_told() {
 }
 
 #[test]
+fn ten_thousand_tokens_are_judged_in_time_that_grows_with_their_number() {
+    let seconds = |count: usize| {
+        let tokens: String = (0..count)
+            .map(|n| format!("---\n{}", TOKEN.replace("name: web", &format!("name: t{n}"))))
+            .collect();
+        let began = std::time::Instant::now();
+        assert!(faults(&[("a.yaml", FLEET), ("b.yaml", PROJECT), ("c.yaml", SECRET), ("tokens.yaml", &tokens)]).is_empty());
+        began.elapsed().as_secs_f64()
+    };
+    let (few, many) = (seconds(1_000), seconds(10_000));
+    assert!(many < 40.0 * few.max(0.001), "{few} s for a tenth, {many} s for all");
+}
+
+#[test]
+fn numbers_and_lifetimes_out_of_shape_are_told_with_the_remedy() {
+    let said = with_token(&TOKEN.replace("ttl: 1h", "ttl: 525600m"));
+    assert!(said.iter().any(|fault| fault.contains("spec.ttl: is out of range")), "{said:?}");
+    let said = with_token(&TOKEN.replace("ttl: 1h", "maxRequests: 1e3"));
+    assert!(
+        said[0].contains("spec.maxRequests: must be a whole number, not a number; write it with digits alone"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn what_is_not_ours_is_told_by_kind_or_version() {
     let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n";
     let said = faults(&[("fleet.yaml", FLEET), ("x.yaml", deployment)]);
     assert!(
-        said[0].starts_with("x.yaml:1: apiVersion: \"Deployment\" of \"apps/v1\" is not known here; "),
+        said[0].starts_with("x.yaml:1: apiVersion: \"Deployment\" of \"apps/v1\" is not for llm-proxy: keep it out of "),
         "{said:?}"
     );
     let slip = TOKEN.replace("WitheringToken", "WiteringToken");
     assert!(
-        with_token(&slip)[0].starts_with("token.yaml:2: kind: \"WiteringToken\" of "),
+        with_token(&slip)[0].starts_with("token.yaml:2: kind: \"WiteringToken\" is not known: "),
         "{:?}",
         with_token(&slip)
     );
+    for (wrong, right, remedy) in [
+        ("llm-proxy.dev/v1alpha1", "llm-proxy.dev/v1", "write apiVersion: llm-proxy.dev/v1alpha1"),
+        ("kind: WitheringToken", "kind: witheringtoken", "write kind: WitheringToken"),
+        (
+            "apiVersion: llm-proxy.dev/v1alpha1\n",
+            "",
+            "is missing: write apiVersion: llm-proxy.dev/v1alpha1",
+        ),
+    ] {
+        let said = with_token(&TOKEN.replacen(wrong, right, 1));
+        assert!(said[0].contains(remedy), "{said:?}");
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Reply {
                 Response::from_parts(head, ReplyBody::upstream(thread, body, link, outcome, events))
             }
             Self::EchoWhole { status, body } => {
-                outcome.observe(&body);
+                outcome.observe(&body, true);
                 let mut response = Response::new(ReplyBody::ours(body, Some(outcome)));
                 *response.status_mut() = status;
                 response.headers_mut().insert(CONTENT_TYPE, JSON);

@@ -2,17 +2,19 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -21,6 +23,7 @@ use crate::data_thread::DataThread;
 use crate::drain::Phase;
 use crate::forward;
 use crate::metrics::ThreadCounters;
+use crate::silence::Silence;
 
 /// During a drain a connection must have been silent this long before it is closed: a request may be on its way.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
@@ -33,6 +36,13 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     running: Cell<u32>,
     last_used: Cell<Instant>,
+}
+
+impl Connection {
+    /// Since when no request is running; nothing while one is.
+    fn idle_since(&self) -> Option<Instant> {
+        (self.running.get() == 0).then(|| self.last_used.get())
+    }
 }
 
 /// Held by a request until its reply has ended.
@@ -139,6 +149,8 @@ fn spawn(connections: &mut JoinSet<()>, thread: &Rc<DataThread>, stream: TcpStre
     connections.spawn_local(serve(Rc::clone(thread), stream, peer, phase.clone()));
 }
 
+/// Serves one connection to its end. A head that is no HTTP, or too large, hyper answers itself, with a 400 or 431 whose body is empty: it has no
+/// way to put an error object there.
 async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut phase: watch::Receiver<Phase>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "the connection closed before it was served");
@@ -157,28 +169,57 @@ async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut 
     });
     let mut http = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.head_deadline)
+            // Ours is [`Silence`], which is not armed anew for every request.
+            .header_read_timeout(None)
             .max_header_size(limits.max_head_bytes)
             .half_close(false)
             // One write for head and a small body costs less than gathering them.
             .writev(false)
             .serve_connection(TokioIo::new(stream), service)
     );
-    let served = tokio::select! {
-        served = http.as_mut() => served,
-        () = idle_in_drain(&connection, &mut phase) => {
+    // Never marked as seen, so that it tells of every phase but the first, and of a composition root that is gone.
+    let moves = phase.clone();
+    let (mut silence, mut idle) = (Silence::new(limits.head_deadline), pin!(idle_in_drain(&connection, &mut phase)));
+    let mut watching = false;
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(served) = http.as_mut().poll(cx) {
+            return Poll::Ready(Ended::Served(served));
+        }
+        // A task's waker stays the same: until the process leaves, waiting for that once is enough.
+        let leaving = !matches!(moves.has_changed(), Ok(false));
+        if (leaving || !std::mem::replace(&mut watching, true)) && idle.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ended::IdleInDrain);
+        }
+        silence.poll(cx, || connection.idle_since()).map(|()| Ended::Silent)
+    })
+    .await;
+    let served = match ended {
+        Ended::Served(served) => served,
+        Ended::IdleInDrain => {
             http.as_mut().graceful_shutdown();
             tokio::select! {
                 served = http.as_mut() => served,
                 () = unfinished(&connection) => Ok(()),
             }
         }
+        Ended::Silent => {
+            tracing::debug!(%peer, "a client connection brought no request for too long");
+            Ok(())
+        }
     };
     if let Err(error) = served {
         // A peer that leaves, times out or does not speak HTTP: its affair.
         tracing::debug!(%error, %peer, "a client connection ended");
     }
+}
+
+/// Why a connection is given up.
+enum Ended {
+    /// It has ended by itself.
+    Served(hyper::Result<()>),
+    IdleInDrain,
+    /// No request's head came whole within its time.
+    Silent,
 }
 
 /// Completes when the process no longer accepts and this connection has nothing to do.

@@ -28,6 +28,7 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Answers one request; never fails, because a failure is an answer.
 pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, request: Request<Incoming>) -> Response<ReplyBody> {
     let (head, body) = request.into_parts();
+    let running = Running::new(connection);
     let request_id = inbound::request_id(&head.headers, || thread.request_id());
     if let Some(manage) = thread.shared.manage.as_ref().filter(|_| manage::is_ours(head.uri.path())) {
         return administer(thread, connection, manage, head, body, request_id).await;
@@ -40,7 +41,6 @@ pub(crate) async fn serve(thread: &Rc<DataThread>, connection: &Rc<Connection>, 
             if head.method == Method::OPTIONS {
                 answer::preflight(&head.headers, origin.as_ref())
             } else {
-                let running = Running::new(connection);
                 let outcome = Outcome::begin(thread, running, request_id.clone(), head.method.clone());
                 let mut response = forward(thread, head, body, outcome).await;
                 cors::apply(response.headers_mut(), origin.as_ref());

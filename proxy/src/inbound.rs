@@ -1,7 +1,7 @@
 //! The head of a request: its endpoint, the presented token, the announced form of its body. Nothing here looks anything up.
 
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, UPGRADE};
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, request};
 use llm::{BodyKind, Endpoint, endpoint};
 use store::{TokenDigest, TokenValue};
 
@@ -11,6 +11,7 @@ use crate::refusal::Refusal;
 /// A client's own request id is kept if it is at most this long and visible ASCII.
 const MAX_REQUEST_ID: usize = 128;
 const NOT_JSON: &str = "This endpoint takes JSON: send Content-Type: application/json.";
+const NOT_UTF8: &str = "This endpoint takes JSON in UTF-8: encode the body so, and leave charset out of Content-Type.";
 const ENCODED: &str = "Compressed request bodies are not taken: send the body without Content-Encoding.";
 const NOT_MULTIPART: &str = "This endpoint takes a form: send Content-Type: multipart/form-data.";
 
@@ -22,6 +23,9 @@ pub(crate) struct Inbound {
 
 /// Reads the head. Refusals come in the order in which they help: where, how, who, in which form.
 pub(crate) fn accept(head: &request::Parts) -> Result<Inbound, Refusal> {
+    if head.version == Version::HTTP_11 && !has_one_host(&head.headers) {
+        return Err(Refusal::AmbiguousHost);
+    }
     if asks_for_websocket(&head.headers) {
         return Err(Refusal::UpgradeNotSupported);
     }
@@ -37,6 +41,12 @@ pub(crate) fn accept(head: &request::Parts) -> Result<Inbound, Refusal> {
         endpoint,
         digest: TokenDigest::of(token),
     })
+}
+
+/// RFC 9112 §3.2.
+fn has_one_host(headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(HOST).iter();
+    hosts.next().is_some() && hosts.next().is_none()
 }
 
 /// Other upgrades are offers that a server may pass over (RFC 9110 §7.8): Java's own client offers h2c with every cleartext request.
@@ -86,10 +96,21 @@ pub(crate) fn check_media_type(kind: BodyKind, headers: &HeaderMap) -> Result<()
     match kind {
         BodyKind::None => Ok(()),
         BodyKind::Json if !essence.eq_ignore_ascii_case("application/json") => Err(Refusal::UnsupportedMediaType { what: NOT_JSON }),
+        BodyKind::Json if !is_utf8(content_type) => Err(Refusal::UnsupportedMediaType { what: NOT_UTF8 }),
         BodyKind::Multipart if !essence.eq_ignore_ascii_case("multipart/form-data") => Err(Refusal::UnsupportedMediaType { what: NOT_MULTIPART }),
         _ if headers.contains_key(CONTENT_ENCODING) => Err(Refusal::UnsupportedMediaType { what: ENCODED }),
         BodyKind::Json | BodyKind::Multipart => Ok(()),
     }
+}
+
+/// Whether a media type's `charset`, if it has one, is UTF-8 or its part ASCII.
+fn is_utf8(content_type: &str) -> bool {
+    let parameters = content_type.split(';').skip(1).filter_map(|parameter| parameter.split_once('='));
+    let mut charsets = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("charset"));
+    charsets.all(|(_, value)| {
+        let value = value.trim().trim_matches('"');
+        ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known))
+    })
 }
 
 /// The client's request id, if it can be shown; otherwise a fresh one.
@@ -144,6 +165,25 @@ mod tests {
         assert!(asks_for_websocket(&head(&[("upgrade", "h2c, WebSocket")])));
         assert!(!asks_for_websocket(&head(&[("upgrade", "h2c")])));
         assert!(!asks_for_websocket(&head(&[])));
+    }
+
+    #[test]
+    fn a_charset_other_than_utf_8_is_no_json_of_ours() {
+        let check = |value: &'static str| check_media_type(BodyKind::Json, &head(&[("content-type", value)])).is_ok();
+        for fine in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "Application/JSON;Charset=\"UTF-8\"; x=y",
+        ] {
+            assert!(check(fine), "{fine}");
+        }
+        for refused in [
+            "application/json; charset=utf-16",
+            "application/json; x=y; CHARSET=\"latin1\"",
+            "text/json",
+        ] {
+            assert!(!check(refused), "{refused}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod reply;
 mod server;
 mod settings;
 mod shared;
+mod silence;
 mod upstream;
 
 pub use drain::DrainReport;

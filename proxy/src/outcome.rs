@@ -128,14 +128,18 @@ impl Outcome {
         self.head_after = Some(self.started.elapsed());
     }
 
-    /// Looks at a piece of the answer.
-    pub(crate) fn observe(&mut self, piece: &[u8]) {
+    /// Looks at a piece of the answer, which may be known to be the last.
+    pub(crate) fn observe(&mut self, piece: &[u8], last: bool) {
         self.bytes_out += piece.len() as u64;
         if let Some(Metering {
             observer: Some(observer), ..
         }) = &mut self.metering
         {
-            observer.observe(piece);
+            if last {
+                observer.observe_last(piece);
+            } else {
+                observer.observe(piece);
+            }
         }
     }
 

@@ -35,6 +35,8 @@ pub(crate) enum Refusal {
         allow: &'static str,
     },
     UpgradeNotSupported,
+    /// HTTP/1.1 without a Host header, or with several: who stands before us may have read another one.
+    AmbiguousHost,
     UnsupportedMediaType {
         what: &'static str,
     },
@@ -154,6 +156,12 @@ impl Refusal {
                 "websocket_not_supported",
                 "WebSocket and other protocol upgrades are not supported: use HTTP requests with server-sent events.".into(),
                 Never,
+            ),
+            Self::AmbiguousHost => row(
+                S::BAD_REQUEST,
+                "invalid_host",
+                "An HTTP/1.1 request must have exactly one Host header.".into(),
+                Unsaid,
             ),
             Self::UnsupportedMediaType { what } => row(S::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", (*what).into(), Unsaid),
             Self::BodyTooLarge { limit } => row(

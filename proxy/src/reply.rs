@@ -106,7 +106,7 @@ impl UpstreamReply {
                     self.complete();
                     return Poll::Ready(None);
                 };
-                self.outcome.observe(piece);
+                self.outcome.observe(piece, self.body.is_end_stream());
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
@@ -170,7 +170,7 @@ impl EchoReply {
         }
         let piece = self.chunks.pop_front();
         if let Some(piece) = &piece {
-            self.outcome.observe(piece);
+            self.outcome.observe(piece, false);
         }
         if self.chunks.is_empty() {
             self.outcome.end = End::Complete;

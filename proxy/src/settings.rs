@@ -35,7 +35,7 @@ pub enum Reporting {
     /// At once, nearly: for a process that is alone on its database, where people look at figures within a second.
     #[default]
     Prompt,
-    /// Within 1 s near a limit's end, and within 5 s otherwise: for a database that many processes share.
+    /// Limits within 1 s, usage within 2 s: for a database that many processes share.
     Sparing,
 }
 

@@ -4,6 +4,7 @@ mod body;
 mod connect;
 mod egress;
 mod exchange;
+mod patience;
 mod pool;
 
 use std::fmt;

@@ -97,6 +97,8 @@ impl From<sqlx::Error> for StoreError {
             E::PoolTimedOut => Self::Unavailable("no connection came free in time".into()),
             E::Io(error) => from_io(&error),
             E::Tls(error) => Self::Refused(format!("TLS: {error}: check sslmode and sslrootcert of the database URL")),
+            // A conversation that ended in the middle, or that was never PostgreSQL's.
+            E::Protocol(why) => Self::Unavailable(format!("unexpected answer, is this PostgreSQL? {why}")),
             error @ (E::PoolClosed | E::WorkerCrashed | E::BeginFailed) => Self::Unavailable(error.to_string()),
             error => Self::Refused(error.to_string()),
         }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -14,12 +15,17 @@ use crate::engine::{Path, Reach, Store};
 use crate::error::{Result, StoreError};
 use crate::feed::FeedVersion;
 use crate::ids::FleetId;
+use crate::statement::{Conn, sql};
 
 /// A notification to oneself arrives within this, or never (contracts.md §5).
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// So often a quiet connection is asked whether it still hears: one that a firewall has dropped says nothing of it.
 const QUIET: Duration = Duration::from_secs(20);
+
+/// A session's mark, and how often it is looked for.
+const MARK: &str = "llm_proxy.mark";
+const MARKS: u32 = 3;
 
 /// Between two attempts to connect.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -93,11 +99,12 @@ impl Ear {
             .connect_lazy_with(self.reach.connect_options().clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
-        listener.listen(&self.channel).await?;
-        if !self.hears(&mut listener).await? {
+        // In this order: behind a pooler a session that was told to listen is another client's next, and what it hears confuses that one.
+        if self.shares_sessions(&mut listener).await? || !self.hears_anything(&mut listener).await? {
             self.reach.found_path(Path::Pooled);
             return Ok(Ended::Pooled);
         }
+        listener.listen(&self.channel).await?;
         self.reach.found_path(Path::Direct);
         self.reach.listens(true);
         loop {
@@ -105,16 +112,48 @@ impl Ear {
                 Ok(Ok(Some(notification))) => self.wake(notification.payload()),
                 Ok(Ok(None)) => return Ok(Ended::Lost),
                 Ok(Err(error)) => return Err(error.into()),
-                Err(_) if self.hears(&mut listener).await? => {}
+                Err(_) if self.hears(&mut listener, &self.channel).await? => {}
                 Err(_) => return Ok(Ended::Lost),
             }
         }
     }
 
+    /// Whether another connection of ours meets the session of this one: with a mark that is set in it. A pooler with idle sessions hands out
+    /// the one that was used last, and with a single one it makes us wait. (Poolers that take turns are found out by what comes next.)
+    async fn shares_sessions(&self, listener: &mut PgListener) -> Result<bool> {
+        for _ in 0..MARKS {
+            let mark = Uuid::new_v4().to_string();
+            let set = sqlx::raw_sql(AssertSqlSafe(format!("SELECT set_config('{MARK}', '{mark}', false)")));
+            listener.execute(set).await?;
+            let mut other = Conn::Postgres(self.reach.begin().await?);
+            let of_other = sql!(other, one, "SELECT COALESCE(current_setting($1, true), '') AS mark", MARK)?.text("mark")?;
+            // While the other one's transaction holds its session.
+            let again = sqlx::raw_sql("SELECT current_setting('llm_proxy.mark', true)");
+            let own = match timeout(HEARD_WITHIN, listener.fetch_one(again)).await {
+                Ok(row) => row?.try_get::<Option<String>, _>(0)?,
+                Err(_) => None,
+            };
+            other.rollback().await?;
+            if of_other == mark || own.as_deref() != Some(&mark) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a notification arrives on a channel that nobody else knows.
+    async fn hears_anything(&self, listener: &mut PgListener) -> Result<bool> {
+        let channel = format!("llm_proxy_probe_{}", Uuid::new_v4());
+        listener.listen(&channel).await?;
+        let hears = self.hears(listener, &channel).await?;
+        listener.unlisten(&channel).await?;
+        Ok(hears)
+    }
+
     /// Whether a notification to oneself arrives.
-    async fn hears(&self, listener: &mut PgListener) -> Result<bool> {
+    async fn hears(&self, listener: &mut PgListener, channel: &str) -> Result<bool> {
         let probe = format!("probe {}", Uuid::new_v4());
-        self.reach.notify(&self.channel, &probe).await?;
+        self.reach.notify(channel, &probe).await?;
         let heard = async {
             while let Some(notification) = listener.try_recv().await? {
                 if notification.payload() == probe {

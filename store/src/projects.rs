@@ -186,6 +186,9 @@ impl Fleet {
             self.key(),
             key.as_str()
         )?;
+        // Whoever issues or activates a revision holds its token's row: those that are on their way are waited for, later ones find the end.
+        let lock = "UPDATE tokens SET version = version + 1 WHERE fleet_id = $1 AND project_id = $2";
+        sql!(tx, exec, lock, self.key(), key.as_str())?;
         let end = "UPDATE token_revisions SET state = 'Ended', ended_early = (ends_at > $3),
                 ends_at = CASE WHEN ends_at > $3 THEN $3 ELSE ends_at END
             WHERE fleet_id = $1 AND state <> 'Ended' AND token_id IN (SELECT id FROM tokens WHERE fleet_id = $1 AND project_id = $2)";

@@ -62,6 +62,8 @@ impl Fleet {
     pub async fn put_providers(&self, providers: &[ProviderSpec]) -> Result<FeedVersion> {
         let wanted: BTreeMap<&str, &ProviderSpec> = providers.iter().map(|provider| (provider.name.as_str(), provider)).collect();
         let mut tx = self.store().begin().await?;
+        // The whole set is compared and replaced, so two that do it at once must take turns; the head row is what both write in the end.
+        sql!(tx, exec, "UPDATE feed_head SET version = version WHERE fleet_id = $1", self.key())?;
         let present = self.resource_providers(&mut tx).await?;
         let mut changed = false;
         for provider in &present {

@@ -85,7 +85,9 @@ pub struct LeaseAnswer {
     pub forfeited: u64,
     /// Another holder waits: return what is not taken at the next settle.
     pub wanted: bool,
-    /// used + forfeited ≥ max_units: nothing will come free again.
+    /// used + forfeited ≥ max_units: nothing will come free again by itself, and the caller may say so as final. Two things can still lift it:
+    /// a raised limit, which comes with a change of the token, and a holder whose lease had expired and that reports after all (a process
+    /// that was paused, never one that died): what it gives back is free again. So who caches this asks again now and then.
     pub exhausted: bool,
     /// Without another report until then the rest is forfeited.
     pub expires_at: DbTime,

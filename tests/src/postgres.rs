@@ -156,7 +156,7 @@ impl Database {
     /// # Panics
     /// If the server has no pg_stat_statements preloaded.
     pub fn reset_statement_counts(&self) {
-        self.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA pg_catalog");
+        self.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements");
         self.execute(&format!(
             "SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = '{}'), 0)",
             self.name
@@ -213,7 +213,11 @@ pub fn execute_on(url: &str, sql: &str) {
 pub fn answers(url: &str) -> bool {
     let url = url.to_owned();
     blocking(async move {
-        let connect = PgConnectOptions::from_str(&url).unwrap().disable_statement_logging();
+        // Without the startup parameter that a pooler refuses.
+        let connect = PgConnectOptions::from_str(&url)
+            .unwrap()
+            .extra_float_digits(None)
+            .disable_statement_logging();
         let Ok(mut connection) = connect.connect().await else { return false };
         sqlx::raw_sql("SELECT 1").execute(&mut connection).await.is_ok()
     })

@@ -2,21 +2,24 @@
 //! full, lines are dropped and counted, and the log says how many.
 
 use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::{Builder, sleep};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
+use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines waiting at most; at 300 bytes a line about 5 MB.
-const CAPACITY: usize = 16 * 1024;
-/// Bytes gathered before one write; a write is made earlier whenever the queue is empty.
-const BATCH: usize = 64 * 1024;
-
+/// Bytes of lines that may wait; some ten thousand lines.
+const CAPACITY: usize = 4 << 20;
+/// From this many on they are written at once.
+const BATCH: usize = 64 << 10;
+/// How long an access line may wait for others: waking a thread for each costs more than the rest of a request's line.
+const GATHER: Duration = Duration::from_millis(25);
 /// How long the end of the process waits for a destination that does not take its lines.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The target of the lines that may wait: one per request. Everything else is rare, and somebody may be looking at it.
+const PATIENT_TARGET: &str = "access";
 
 /// Where whole lines go.
 pub(crate) trait Sink: Write + Send {}
@@ -25,61 +28,90 @@ impl Sink for io::Stderr {}
 
 /// The sending side: the log's writer.
 #[derive(Clone, Debug)]
-pub(crate) struct Queue {
-    lines: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+pub(crate) struct Queue(Arc<Waiting>);
+
+/// What is between the threads that log and the one that writes.
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: Mutex<Lines>,
+    /// Rung for the first line of a batch, and for what must not wait.
+    bell: Condvar,
 }
 
-#[derive(Debug)]
-enum Message {
-    Line(Vec<u8>),
-    Stop,
+#[derive(Debug, Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// Lines that found no room since the last batch.
+    dropped: u64,
+    /// Do not gather any longer.
+    urgent: bool,
+    stop: bool,
 }
 
 /// Writes what is queued when it is dropped, and waits for that at most [`PATIENCE`].
 #[derive(Debug)]
 pub(crate) struct Flush {
-    lines: SyncSender<Message>,
+    waiting: Arc<Waiting>,
     done: Receiver<()>,
 }
 
 /// Starts the thread that writes to `sink`.
 pub(crate) fn start(sink: Box<dyn Sink>) -> io::Result<(Queue, Flush)> {
-    let (lines, received) = sync_channel(CAPACITY);
-    let dropped = Arc::new(AtomicU64::new(0));
-    let seen = Arc::clone(&dropped);
+    let waiting = Arc::new(Waiting::default());
+    let seen = Arc::clone(&waiting);
     let (finished, done) = sync_channel(1);
     Builder::new().name("log".to_owned()).spawn(move || {
-        write_lines(sink, &received, &seen);
+        write_lines(sink, &seen);
         let _ = finished.send(());
     })?;
-    Ok((
-        Queue {
-            lines: lines.clone(),
-            dropped,
-        },
-        Flush { lines, done },
-    ))
+    Ok((Queue(Arc::clone(&waiting)), Flush { waiting, done }))
+}
+
+impl Waiting {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8], urgent: bool) {
+        let mut lines = self.lock();
+        if lines.bytes.len() + line.len() > CAPACITY {
+            lines.dropped += 1;
+            return;
+        }
+        let first = lines.bytes.is_empty();
+        lines.bytes.extend_from_slice(line);
+        let hurry = (urgent || lines.bytes.len() >= BATCH) && !lines.urgent;
+        lines.urgent |= hurry;
+        drop(lines);
+        if first || hurry {
+            self.bell.notify_one();
+        }
+    }
+
+    /// Waits for a batch and takes it: its bytes in place of `empty`, how many lines were dropped before it, and whether it is the last.
+    fn take(&self, empty: Vec<u8>) -> (Vec<u8>, u64, bool) {
+        let some = self.bell.wait_while(self.lock(), |lines| lines.bytes.is_empty() && !lines.stop);
+        let lines = some.unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.bell.wait_timeout_while(lines, GATHER, |lines| !lines.urgent && !lines.stop);
+        let (mut lines, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        lines.urgent = false;
+        (std::mem::replace(&mut lines.bytes, empty), std::mem::take(&mut lines.dropped), lines.stop)
+    }
 }
 
 impl Drop for Flush {
     fn drop(&mut self) {
         let deadline = Instant::now() + PATIENCE;
-        // The receiver reads until it meets this, so that everything queued before is written.
-        while let Err(TrySendError::Full(_)) = self.lines.try_send(Message::Stop) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            sleep(Duration::from_millis(10));
-        }
+        self.waiting.lock().stop = true;
+        self.waiting.bell.notify_one();
         let _ = self.done.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 
-/// One event's line while it is being formatted; it is queued when dropped.
+/// Takes one event's line, which comes whole with one write.
 pub(crate) struct Line<'a> {
-    queue: &'a Queue,
-    bytes: Vec<u8>,
+    waiting: &'a Waiting,
+    urgent: bool,
 }
 
 impl<'a> MakeWriter<'a> for Queue {
@@ -87,16 +119,23 @@ impl<'a> MakeWriter<'a> for Queue {
 
     fn make_writer(&'a self) -> Line<'a> {
         Line {
-            queue: self,
-            bytes: Vec::new(),
+            waiting: &self.0,
+            urgent: true,
+        }
+    }
+
+    fn make_writer_for(&'a self, about: &Metadata<'_>) -> Line<'a> {
+        Line {
+            waiting: &self.0,
+            urgent: about.target() != PATIENT_TARGET,
         }
     }
 }
 
 impl Write for Line<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.waiting.push(line, self.urgent);
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -104,33 +143,11 @@ impl Write for Line<'_> {
     }
 }
 
-impl Drop for Line<'_> {
-    fn drop(&mut self) {
-        if self.bytes.is_empty() {
-            return;
-        }
-        if let Err(TrySendError::Full(_)) = self.queue.lines.try_send(Message::Line(std::mem::take(&mut self.bytes))) {
-            self.queue.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-}
-
-fn write_lines(mut sink: Box<dyn Sink>, received: &Receiver<Message>, dropped: &AtomicU64) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while let Ok(Message::Line(first)) = received.recv() {
-        batch.extend_from_slice(&first);
-        let mut stop = false;
-        while batch.len() < BATCH {
-            match received.try_recv() {
-                Ok(Message::Line(line)) => batch.extend_from_slice(&line),
-                Ok(Message::Stop) => {
-                    stop = true;
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        let lost = dropped.swap(0, Ordering::Relaxed);
+fn write_lines(mut sink: Box<dyn Sink>, waiting: &Waiting) {
+    let mut batch = Vec::new();
+    loop {
+        let (taken, lost, stop) = waiting.take(batch);
+        batch = taken;
         if lost > 0 {
             // Both formats' readers pass over a line that they cannot parse, and people read this one.
             let _ = writeln!(
@@ -141,6 +158,8 @@ fn write_lines(mut sink: Box<dyn Sink>, received: &Receiver<Message>, dropped: &
         // A full disk or a closed terminal: there is nowhere left to say so, and serving goes on.
         let _ = sink.write_all(&batch).and_then(|()| sink.flush());
         batch.clear();
+        // A burst's room is given back.
+        batch.shrink_to(2 * BATCH);
         if stop {
             return;
         }
@@ -187,7 +206,8 @@ mod tests {
     fn a_stuck_destination_drops_lines_counts_them_and_never_blocks() {
         let gate = Gate::default();
         let (queue, flush) = start(Box::new(gate.clone())).unwrap();
-        let sent = CAPACITY + BATCH / 4;
+        // One queue may have been taken already when the gate holds it.
+        let sent = 2 * CAPACITY / "line\n".len() + 1;
         for _ in 0..sent {
             queue.make_writer().write_all(b"line\n").unwrap();
         }
@@ -203,6 +223,26 @@ mod tests {
             .sum();
         assert!(counted > 0);
         assert_eq!(written + counted, sent);
+    }
+
+    #[test]
+    fn access_lines_wait_for_each_other_and_others_wake_the_writer() {
+        let gate = Gate::default();
+        gate.open();
+        let (queue, flush) = start(Box::new(gate.clone())).unwrap();
+        let waiting = Arc::clone(&queue.0);
+        let push = |line: &[u8], urgent| waiting.push(line, urgent);
+        push(b"a\n", false);
+        push(b"b\n", false);
+        assert!(!waiting.lock().urgent, "nobody is in a hurry");
+        push(b"c\n", true);
+        let deadline = Instant::now() + PATIENCE;
+        while gate.0.written.lock().unwrap().len() < 6 {
+            assert!(Instant::now() < deadline, "what is urgent is written at once");
+            std::thread::yield_now();
+        }
+        drop(flush);
+        assert_eq!(gate.0.written.lock().unwrap().as_slice(), b"a\nb\nc\n");
     }
 
     #[test]

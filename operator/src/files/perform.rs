@@ -1,7 +1,8 @@
 //! Performing one effect: rows in the database, `.env` files on the disk, status as a row and lines in the log.
 //! It refuses to know why an effect was decided.
 
-use crds::conditions::Condition;
+use crds::Reason;
+use crds::conditions::{Condition, ConditionStatus};
 use crds::events::Severity;
 use store::{DbTime, FeedVersion, Fleet, Result};
 
@@ -95,12 +96,27 @@ fn on_disk(done: std::result::Result<std::io::Result<bool>, tokio::task::JoinErr
 fn log_conditions(object: &Object, before: &[Condition], status: &Status) {
     for condition in status.conditions() {
         let same = |old: &&Condition| old.type_ == condition.type_ && old.status == condition.status && old.reason == condition.reason;
-        if before.iter().find(same).is_none_or(|old| old.message != condition.message) {
-            tracing::info!(
-                kind = %object.kind, namespace = object.namespace, name = object.name,
-                condition = condition.type_, status = condition.status, reason = condition.reason,
-                "{}", condition.message
-            );
+        if before.iter().find(same).is_some_and(|old| old.message == condition.message) {
+            continue;
+        }
+        // Somebody has to do something about the file that should hold the key: what stands there is none of ours.
+        let is_stuck = condition.status == ConditionStatus::False.as_str()
+            && [Reason::DeliveryFailed, Reason::SecretConflict]
+                .iter()
+                .any(|reason| reason.as_str() == condition.reason);
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    kind = %object.kind, namespace = object.namespace, name = object.name,
+                    condition = condition.type_, status = condition.status, reason = condition.reason,
+                    "{}", condition.message
+                )
+            };
+        }
+        if is_stuck {
+            line!(warn);
+        } else {
+            line!(info);
         }
     }
 }

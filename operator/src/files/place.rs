@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::fault::Fault;
-use super::locate;
 
 /// The place of one object: a document, or an item of a `v1` List in one.
 #[derive(Clone, Debug)]
@@ -23,7 +22,7 @@ pub(super) struct Place {
 impl Place {
     /// The line on which the object begins.
     pub(super) fn line(&self) -> usize {
-        locate::line_of(self.document.text(), &self.within).unwrap_or(self.document.line)
+        self.document.line_of(&self.within)
     }
 
     /// A fault in a field of the object; an empty field names the object as a whole.
@@ -33,7 +32,7 @@ impl Place {
         } else {
             format!("{}.{field}", self.within)
         };
-        let line = locate::line_of(self.document.text(), &path).unwrap_or(self.document.line);
+        let line = self.document.line_of(&path);
         let field = (!field.is_empty()).then(|| field.to_owned());
         Fault {
             file: self.file.to_string(),

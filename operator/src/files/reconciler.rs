@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crds::Kind;
-use crds::conditions::Condition;
+use crds::conditions::{Condition, ConditionStatus, ConditionType};
 use store::{Claim, FeedVersion, Fleet, ResourceUid, StoreError};
 use tokio::sync::watch;
 
@@ -57,6 +57,8 @@ pub struct PassReport {
     pub faults: Vec<Fault>,
     /// The `.env` files that hold a working key.
     pub env_files: Vec<PathBuf>,
+    /// What keeps a project from being served though its manifest is valid: one line for each such project.
+    pub complaints: Vec<String>,
     /// How many effects were performed; none if all was as it should be.
     pub effects: usize,
     /// How long it is until time alone changes something.
@@ -187,6 +189,7 @@ impl FilesReconciler {
             }
         }
         report.objects = world.objects.len();
+        report.complaints = world.objects.iter().filter_map(|(key, known)| unresolved(key, known)).collect();
         report.env_files = world.objects.iter().filter_map(|(key, known)| self.delivered(key, known)).collect();
         Ok(report)
     }
@@ -274,6 +277,15 @@ fn turn(world: &World, kind: Kind) -> Vec<ObjectKey> {
     let mut keys: Vec<ObjectKey> = world.objects.keys().filter(|key| key.kind == kind).cloned().collect();
     keys.sort_by_key(|key| world.objects.get(key).is_none_or(|known| known.standing != Standing::Gone));
     keys
+}
+
+/// What a project refers to and was not found, such as the value of its key.
+fn unresolved(key: &ObjectKey, known: &Known) -> Option<String> {
+    let refs = conditions(known)
+        .into_iter()
+        .find(|condition| condition.type_ == ConditionType::ResolvedRefs.as_str())?;
+    let missing = key.kind == Kind::LlmProject && known.standing != Standing::Gone && refs.status == ConditionStatus::False.as_str();
+    missing.then(|| format!("{key}: {}", refs.message))
 }
 
 fn conditions(known: &Known) -> Vec<Condition> {

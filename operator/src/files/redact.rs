@@ -44,10 +44,11 @@ pub(super) fn complaint(error: &str, value: Option<&Value>) -> Complaint {
         other if other.contains("sequence") => "a list",
         _ => "of another type",
     };
-    let hint = if expected == "a string" && matches!(value, Some(Value::Number(_) | Value::Bool(_))) {
-        "; put it in quotes"
-    } else {
-        ""
+    let hint = match (expected, value) {
+        ("a string", Some(Value::Number(_) | Value::Bool(_))) => "; put it in quotes",
+        ("a whole number", Some(Value::Number(_))) => "; write it with digits alone, without point or exponent",
+        ("a whole number", Some(Value::String(_))) => "; write it without quotes",
+        _ => "",
     };
     let found = value.map_or_else(String::new, |value| format!(", not {}", type_of(value)));
     Complaint {
@@ -96,7 +97,11 @@ mod tests {
         );
         assert_eq!(
             said("invalid type: string \"x\", expected i64", json!("x")),
-            "must be a whole number, not a string"
+            "must be a whole number, not a string; write it without quotes"
+        );
+        assert_eq!(
+            said("invalid type: floating point `1000.0`, expected i64", json!(1e3)),
+            "must be a whole number, not a number; write it with digits alone, without point or exponent"
         );
         assert_eq!(said("unknown variant `x`, expected one of `A`, `B`", json!("x")), "must be one of A, B");
         let missing = complaint("missing field `projectRef`", None);

@@ -13,7 +13,7 @@ use super::manifest::{self, Manifest, Rejected};
 use super::object_key::ObjectKey;
 use super::place::Place;
 use super::secret_manifest::{self, SecretManifest};
-use super::sources::{Reading, Sources, Text};
+use super::sources::{Reading, Seen, Sources, Text};
 
 /// What one look showed.
 #[derive(Debug, Default)]
@@ -48,6 +48,7 @@ struct FileScan {
 #[derive(Debug)]
 pub(super) struct Scanner {
     sources: Sources,
+    seen: Seen,
     before: Option<(Reading, Arc<Scan>)>,
     files: HashMap<Arc<str>, (Text, Arc<FileScan>)>,
 }
@@ -57,6 +58,7 @@ impl Scanner {
     pub(super) fn new(sources: Sources) -> Self {
         Self {
             sources,
+            seen: Seen::default(),
             before: None,
             files: HashMap::new(),
         }
@@ -64,7 +66,7 @@ impl Scanner {
 
     /// Looks once. Blocking. The same scan is returned while no byte changes.
     pub(super) fn scan(&mut self) -> Arc<Scan> {
-        let reading = self.sources.read();
+        let reading = self.sources.read(&mut self.seen);
         if let Some((before, scan)) = &self.before
             && *before == reading
         {
@@ -150,9 +152,7 @@ impl FileScan {
                 // A slip in one of ours must not look like a deletion; somebody else's object is just not ours.
                 let ours = api_version.is_empty() || api_version.split('/').next() == Some(GROUP) || kind.parse::<Kind>().is_ok();
                 let field = if api_version == API_VERSION { "kind" } else { "apiVersion" };
-                let message = format!(
-                    "{kind:?} of {api_version:?} is not known here; {API_VERSION} has ProxyConfig, LLMProject and WitheringToken, v1 has Secret"
-                );
+                let message = unknown(api_version, kind);
                 let fault = place.fault(field, message);
                 if ours {
                     self.unclear.get_or_insert_with(|| fault.clone());
@@ -160,6 +160,19 @@ impl FileScan {
                 self.faults.push(fault);
             }
         }
+    }
+}
+
+/// What is wrong with a kind that is not known here, and what to do.
+fn unknown(api_version: &str, kind: &str) -> String {
+    let meant = Kind::ALL.iter().find(|known| known.to_string().eq_ignore_ascii_case(kind));
+    match meant {
+        _ if api_version.is_empty() => format!("is missing: write apiVersion: {API_VERSION}, or apiVersion: v1 for a Secret"),
+        Some(known) if api_version != API_VERSION => format!("{api_version:?} has no {known}: write apiVersion: {API_VERSION}"),
+        Some(known) => format!("{kind:?} is not known: write kind: {known}"),
+        None if api_version == API_VERSION => format!("{kind:?} is not known: {API_VERSION} has ProxyConfig, LLMProject and WitheringToken"),
+        None if kind.eq_ignore_ascii_case("Secret") => "a Secret is of the core group: write apiVersion: v1 and kind: Secret".to_owned(),
+        None => format!("{kind:?} of {api_version:?} is not for llm-proxy: keep it out of the files that are given with -f"),
     }
 }
 

@@ -6,7 +6,7 @@ use memchr::memchr2;
 use crate::Usage;
 
 /// The largest `usage` object that is read.
-const CAPTURE_BYTES: usize = 64 * 1024;
+pub(crate) const CAPTURE_BYTES: usize = 64 * 1024;
 
 /// An incremental search for the object under a path of names, which must be written without escapes (no provider escapes them).
 /// If it stands more than once, the last readable one counts.
@@ -72,6 +72,11 @@ impl Finder {
     /// What was found so far.
     pub(crate) fn usage(&self) -> Option<Usage> {
         self.usage
+    }
+
+    /// Whether nothing of the document has been read but perhaps white space.
+    pub(crate) fn is_untouched(&self) -> bool {
+        self.place == Place::Before
     }
 
     /// Whether the outermost object has ended.

@@ -13,6 +13,7 @@ pub mod peek;
 mod scan;
 pub mod sse;
 pub mod usage;
+mod whole;
 
 pub use dialect::Dialect;
 pub use echo::EchoAnswer;

@@ -8,7 +8,7 @@ use memchr::memmem;
 use crate::finder::Finder;
 use crate::scan::{Cursor, Fault};
 use crate::sse::{Piece, Scanner};
-use crate::{EndpointKind, Usage};
+use crate::{EndpointKind, Usage, whole};
 
 /// The data of an event that is held if it arrives in pieces. Longer events are searched as they pass.
 const EVENT_BYTES: usize = 16 * 1024;
@@ -38,6 +38,8 @@ pub struct UsageObserver(Watch);
 #[derive(Debug)]
 enum Watch {
     Whole(Finder),
+    /// The usage of an answer that came in one piece.
+    Read(Usage),
     Stream(Box<Stream>),
 }
 
@@ -100,7 +102,20 @@ impl UsageObserver {
     pub fn observe(&mut self, chunk: &[u8]) {
         match &mut self.0 {
             Watch::Whole(finder) => finder.feed(chunk),
+            Watch::Read(_) => {}
             Watch::Stream(stream) => stream.observe(chunk),
+        }
+    }
+
+    /// Looks at the last bytes of the body, known to be the last. It finds what [`Self::observe`] would, in less time if they are all of it.
+    pub fn observe_last(&mut self, chunk: &[u8]) {
+        if let Watch::Whole(finder) = &self.0
+            && finder.is_untouched()
+            && let Some(usage) = whole::usage(chunk)
+        {
+            self.0 = Watch::Read(usage);
+        } else {
+            self.observe(chunk);
         }
     }
 
@@ -112,6 +127,11 @@ impl UsageObserver {
             Watch::Whole(finder) => Observed {
                 usage: finder.usage(),
                 done: finder.is_complete(),
+                ..Observed::default()
+            },
+            Watch::Read(usage) => Observed {
+                usage: Some(*usage),
+                done: true,
                 ..Observed::default()
             },
             Watch::Stream(stream) => {

@@ -146,6 +146,7 @@ const WATCHED: [&str; 7] = [
     "prompt",
 ];
 const PROMPT: &str = "prompt";
+const INCLUDE_USAGE: &str = "stream_options.include_usage";
 
 /// Reads a request's body.
 ///
@@ -227,12 +228,15 @@ fn read<'a>(peek: &mut Peek<'a>, name: &'static str, cursor: &mut Cursor<'a>) ->
     Ok(())
 }
 
-/// Members of `stream_options` are the provider's affair, so a repeated one is no error: the last counts.
+/// Of the members of `stream_options` only `include_usage` is watched, like the names around it; the others are the provider's affair.
 fn read_stream_options<'a>(peek: &mut Peek<'a>, cursor: &mut Cursor<'a>) -> Result<(), PeekError> {
     cursor.object(|cursor, key| {
-        let is_include_usage = key.name()? == "include_usage";
+        let is_include_usage = key.name()?.eq_ignore_ascii_case("include_usage");
         let range = cursor.value(2)?;
         if is_include_usage {
+            if peek.splice.include_usage.is_some() {
+                return Err(PeekError::Duplicate { name: INCLUDE_USAGE });
+            }
             peek.include_usage = cursor.slice(&range) == "true";
             peek.splice.include_usage = Some(range);
         }

@@ -76,20 +76,7 @@ impl<'a> Cursor<'a> {
             return Ok(());
         }
         loop {
-            if self.next_token() != Some(b'"') {
-                return Err(self.fault().into());
-            }
-            let start = self.at + 1;
-            let key = self.string()?;
-            let key = Key {
-                raw: self.slice(&key),
-                start,
-            };
-            if self.next_token() != Some(b':') {
-                return Err(self.fault().into());
-            }
-            self.step();
-            self.next_token();
+            let key = self.key()?;
             member(self, key)?;
             match self.next_token() {
                 Some(b',') => self.step(),
@@ -100,6 +87,30 @@ impl<'a> Cursor<'a> {
                 _ => return Err(self.fault().into()),
             }
         }
+    }
+
+    /// Steps over a member's name, which begins here, and its colon; the cursor stands on the value then.
+    fn key(&mut self) -> Result<Key<'a>, Fault> {
+        if self.next_token() != Some(b'"') {
+            return Err(self.fault());
+        }
+        let start = self.at + 1;
+        let raw = self.string()?;
+        if self.next_token() != Some(b':') {
+            return Err(self.fault());
+        }
+        self.step();
+        self.next_token();
+        Ok(Key {
+            raw: self.slice(&raw),
+            start,
+        })
+    }
+
+    /// Steps over a whole member.
+    pub(crate) fn member(&mut self) -> Result<(), Fault> {
+        self.key()?;
+        self.value(1).map(drop)
     }
 
     /// Steps over the value that begins here, at nesting level `depth` of the object around it, and returns where it lies.
@@ -193,9 +204,12 @@ impl<'a> Key<'a> {
 /// The content of a string whose raw text begins at offset `start`. Refused: what RFC 8259 §7 does not allow (bare control characters, unknown
 /// escapes), and surrogates without their other half, which no two parsers read alike.
 pub(crate) fn unescape(raw: &str, start: usize) -> Result<Cow<'_, str>, Fault> {
-    let Some(first) = raw.bytes().position(|byte| byte == b'\\' || byte < 0x20) else {
+    let strange = |byte: u8| byte == b'\\' || byte < 0x20;
+    // Without an early exit this is done many bytes at once, and nearly every name is plain.
+    if !raw.bytes().fold(false, |found, byte| found | strange(byte)) {
         return Ok(Cow::Borrowed(raw));
-    };
+    }
+    let first = raw.bytes().position(strange).unwrap_or(raw.len());
     let mut out = String::with_capacity(raw.len());
     out.push_str(raw.get(..first).unwrap_or_default());
     let mut chars = raw.get(first..).unwrap_or_default().char_indices();

@@ -20,20 +20,8 @@ const LARGEST_BLOCK: u64 = 16_384;
 const BLOCK_LASTS: Duration = Duration::from_secs(8);
 /// From one block to the next it grows or shrinks at most so much.
 const GROWTH: u64 = 8;
-/// A limit with so many blocks of room is far from its end: nobody can be waiting for units, and its figures may be told more rarely.
-const ROOMY: u64 = 32;
 /// A block that was not taken from for so long, and of which nothing is out, is forgotten once no grant refers to it.
 const FORGET_AFTER: Duration = Duration::from_secs(60);
-
-/// How soon the ledger hears what was spent (contracts.md §3: within 1 s).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Pace {
-    /// Of a limit that may end soon.
-    pub(super) usual: Duration,
-    /// Of one that is far from its end. Longer than 1 s only for a database that many processes share, where each report of each costs
-    /// seven statements: at 1 s five processes alone would use up what 1,000 requests/s may cost.
-    pub(super) roomy: Duration,
-}
 
 /// One block and what was told of it.
 pub(super) struct Held {
@@ -52,8 +40,6 @@ pub(super) struct Held {
     unsettled: bool,
     /// Another holder waits: what is not taken goes back at the next settle.
     wanted: bool,
-    /// The limit is far from its end.
-    roomy: bool,
     /// The size of block to ask for; when the last one was granted, and what had been taken until then.
     appetite: u64,
     granted_at: Option<(Instant, u64)>,
@@ -71,7 +57,6 @@ impl Held {
             taken_at: now,
             unsettled: false,
             wanted: false,
-            roomy: false,
             appetite: FIRST_BLOCK,
             granted_at: None,
         }
@@ -118,8 +103,6 @@ impl Held {
             self.taken_at = now;
             self.adapt(now);
         }
-        let left = answer.max_units.saturating_sub(answer.used.saturating_add(answer.forfeited));
-        self.roomy = left >= self.appetite.saturating_mul(ROOMY);
         let standing = Standing {
             max_units: answer.max_units,
             used: answer.used,
@@ -150,11 +133,10 @@ impl Held {
         (self.wanted || now.duration_since(self.taken_at) >= IDLE_AFTER) && self.give_back(u64::MAX) > 0
     }
 
-    /// Whether the ledger must hear of this block now: something was spent a while ago, or a lease must be renewed.
-    pub(super) fn is_due(&self, now: Instant, pace: Pace) -> bool {
+    /// Whether the ledger must hear of this block now: something was spent and the last report is `pace` old, or a lease must be renewed.
+    pub(super) fn is_due(&self, now: Instant, pace: Duration) -> bool {
         let (spent, since) = (self.block.spent(), now.duration_since(self.reported_at));
-        let pace = if self.roomy && !self.wanted { pace.roomy } else { pace.usual };
-        self.unsettled || (spent > self.reported_spent && since >= pace) || (self.amount > spent && since >= RENEW_AFTER)
+        self.unsettled || (spent > self.reported_spent && (self.wanted || since >= pace)) || (self.amount > spent && since >= RENEW_AFTER)
     }
 
     /// Whether nothing of it is out and nobody has used it for a while.
@@ -189,10 +171,7 @@ mod tests {
     use super::*;
     use crate::block::Permit;
 
-    const PACE: Pace = Pace {
-        usual: Duration::from_secs(1),
-        roomy: Duration::from_secs(5),
-    };
+    const PACE: Duration = Duration::from_secs(1);
 
     /// A ledger that grants whatever it is asked for, up to `room`.
     fn answer(report: &LeaseReport, room: u64) -> LeaseAnswer {
@@ -330,23 +309,19 @@ mod tests {
     }
 
     #[test]
-    fn what_was_spent_is_told_within_the_pace_of_its_limit() {
+    fn what_was_spent_is_told_within_the_pace_and_at_once_where_somebody_waits() {
         let (mut held, now) = held(20);
         let after = |ms| now + Duration::from_millis(ms);
-        let settle = |held: &mut Held, max_units| {
-            take(held, 1).into_iter().for_each(Permit::spend);
-            let report = held.settlement();
-            let answer = LeaseAnswer {
-                max_units,
-                ..answer(&report, 0)
-            };
-            held.answered(&report, &answer, now);
-            take(held, 1).into_iter().for_each(Permit::spend);
-        };
-        settle(&mut held, 1_000);
+        take(&held, 1).into_iter().for_each(Permit::spend);
         assert!(!held.is_due(after(999), PACE) && held.is_due(after(1_000), PACE));
-        settle(&mut held, 1_000_000);
-        assert!(!held.is_due(after(4_999), PACE) && held.is_due(after(5_000), PACE));
+        let report = held.settlement();
+        let waited_for = LeaseAnswer {
+            wanted: true,
+            ..answer(&report, 0)
+        };
+        held.answered(&report, &waited_for, now);
+        take(&held, 1).into_iter().for_each(Permit::spend);
+        assert!(held.is_due(now, PACE));
     }
 
     #[test]

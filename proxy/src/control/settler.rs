@@ -8,7 +8,7 @@ use store::{Fleet, HolderId, LeaseReport, QuotaId, QuotaRecord, StoreError, Toke
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
-use super::held::{Held, Pace};
+use super::held::Held;
 use super::outage::Outage;
 use crate::block::Block;
 use crate::database::Writer;
@@ -17,11 +17,8 @@ use crate::shared::{LeaseRequest, Leased, Recall, Shared};
 
 /// What was spent is told at least this often (contracts.md §3 asks for 1 s).
 const SETTLE_EVERY: Duration = Duration::from_millis(250);
-/// On a database that other processes share.
-const SPARING: Pace = Pace {
-    usual: Duration::from_millis(700),
-    roomy: Duration::from_secs(5),
-};
+/// On a database that other processes share: as seldom as that allows.
+const SETTLE_SPARINGLY: Duration = Duration::from_millis(900);
 /// How often it is looked for blocks that can be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 /// Quotas that are settled in one transaction at most.
@@ -74,7 +71,7 @@ pub(crate) struct Settler {
     shared: Arc<Shared>,
     blocks: Blocks,
     held: HashMap<QuotaId, Held>,
-    pace: Pace,
+    pace: Duration,
     outage: Outage,
     swept_at: Instant,
 }
@@ -91,11 +88,8 @@ enum Told {
 impl Settler {
     pub(crate) fn new(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, blocks: Blocks) -> Self {
         let pace = match shared.settings.reporting {
-            Reporting::Prompt => Pace {
-                usual: Duration::ZERO,
-                roomy: Duration::ZERO,
-            },
-            Reporting::Sparing => SPARING,
+            Reporting::Prompt => Duration::ZERO,
+            Reporting::Sparing => SETTLE_SPARINGLY,
         };
         Self {
             fleet,

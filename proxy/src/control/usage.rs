@@ -13,8 +13,8 @@ use crate::settings::Reporting;
 use crate::shared::Shared;
 
 const FLUSH_EVERY: Duration = Duration::from_millis(400);
-/// On a database that other processes share, where each flush of each costs three statements.
-const FLUSH_SPARINGLY: Duration = Duration::from_secs(4);
+/// On a database that other processes share, where each flush of each is a statement.
+const FLUSH_SPARINGLY: Duration = Duration::from_secs(2);
 
 /// Rows that could not be written yet, added up, so that a database that is away costs memory per row and not per flush.
 #[derive(Default)]

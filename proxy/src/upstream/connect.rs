@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use super::patience::Patience;
 use super::{Egress, Origin, Route, Sender};
 
 /// The largest answer head of a proxy to CONNECT, in bytes.
@@ -100,5 +101,6 @@ where
     Ok(Sender {
         requests,
         driver: driven.abort_handle(),
+        patience: Patience::default(),
     })
 }

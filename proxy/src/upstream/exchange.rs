@@ -1,13 +1,16 @@
 //! One request and the head of its answer over one connection. Whether a byte of the request may have left is told exactly; what that means for
 //! limits and retries is not decided here.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::connect::connect;
 use super::{Egress, Origin, Pool, Sender, UpstreamBody};
@@ -78,19 +81,25 @@ impl Link {
         deadline: Duration,
         aborted: impl Future<Output = ()>,
     ) -> Result<Answered, SendError> {
-        let sent = tokio::select! {
-            biased;
-            sent = tokio::time::timeout(deadline, self.sender.requests.try_send_request(request)) => sent,
-            () = aborted => return Err(SendError::Aborted),
-        };
-        match sent {
-            Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
-            Ok(Ok(response)) => Ok(Answered { response, link: self }),
-            Ok(Err(mut failed)) => match failed.take_message() {
+        let (due, patience) = (Instant::now() + deadline, &mut self.sender.patience);
+        let mut answer = pin!(self.sender.requests.try_send_request(request));
+        let mut aborted = pin!(aborted);
+        let sent = poll_fn(|cx| {
+            if let Poll::Ready(sent) = answer.as_mut().poll(cx) {
+                return Poll::Ready(Ok(sent));
+            }
+            if patience.poll(cx, due).is_ready() {
+                return Poll::Ready(Err(SendError::TimedOut));
+            }
+            aborted.as_mut().poll(cx).map(|()| Err(SendError::Aborted))
+        });
+        match sent.await? {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(SendError::Switched),
+            Ok(response) => Ok(Answered { response, link: self }),
+            Err(mut failed) => match failed.take_message() {
                 Some(request) => Err(SendError::Untouched(Box::new(request), failed.into_error())),
                 None => Err(SendError::Broken(failed.into_error())),
             },
-            Err(_elapsed) => Err(SendError::TimedOut),
         }
     }
 

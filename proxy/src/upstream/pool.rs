@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use hyper::client::conn::http1::SendRequest;
 use tokio::task::AbortHandle;
 
+use super::patience::Patience;
 use super::{Origin, UpstreamBody};
 
 /// Our half of a provider connection.
@@ -16,6 +17,8 @@ pub(crate) struct Sender {
     pub(super) requests: SendRequest<UpstreamBody>,
     /// The task that drives it.
     pub(super) driver: AbortHandle,
+    /// For the head of an answer.
+    pub(super) patience: Patience,
 }
 
 /// A connection whose answer has been read may still be sending its request, if the provider answered before it had read all of it.

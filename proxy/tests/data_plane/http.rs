@@ -65,6 +65,37 @@ async fn only_websockets_are_refused_other_upgrades_are_passed_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_has_exactly_one_host() {
+    let stage = stage().await;
+    let rest = format!("authorization: Bearer {}\r\n\r\n", stage.key);
+    for hosts in ["", "host: a\r\nhost: a\r\n"] {
+        let answer = stage.send(format!("GET /v1/models HTTP/1.1\r\n{hosts}{rest}")).await;
+        assert_eq!(answer.verdict(), verdict(400, "invalid_host"), "{hosts:?}");
+    }
+    let answer = stage.send(format!("GET /v1/models HTTP/1.0\r\n{rest}")).await;
+    assert_eq!(answer.status, 200, "HTTP/1.0 knows no Host");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_brings_no_whole_head_in_its_time_is_closed_and_one_that_is_served_is_not() {
+    let deadline = Duration::from_millis(300);
+    let setup = Setup::new(Upstream::Echo).with(|settings| settings.limits.head_deadline = deadline);
+    let stage = setup.start().await;
+    let (mut silent, mut slow, mut busy) = (stage.connect().await, stage.connect().await, stage.connect().await);
+    slow.write("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n").await;
+    let words = "word ".repeat(40);
+    let chat = serde_json::json!({"model": "echo-20ms", "stream": true, "messages": [{"role": "user", "content": words}]}).to_string();
+    let asked = std::time::Instant::now();
+    let answer = busy.send(stage.post("", &chat)).await;
+    assert_eq!((answer.status, answer.end), (200, End::Complete));
+    assert!(asked.elapsed() > 2 * deadline, "a reply may take longer than a head");
+    // Its time began anew with the end of its last reply.
+    assert_eq!(busy.send(stage.chat()).await.status, 200);
+    assert_eq!((silent.until_closed().await, slow.until_closed().await), (String::new(), String::new()));
+    busy.until_closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn odd_targets_lead_nowhere_else() {
     let stage = stage().await;
     let key = &stage.key;

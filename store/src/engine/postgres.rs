@@ -194,7 +194,7 @@ impl Reach {
     }
 
     /// A transaction. READ COMMITTED by name, because the ledger's lock is sound on it whatever the server's default is.
-    pub(super) async fn begin(&self) -> Result<PgConn> {
+    pub(crate) async fn begin(&self) -> Result<PgConn> {
         self.transaction("BEGIN ISOLATION LEVEL READ COMMITTED").await
     }
 
@@ -236,6 +236,10 @@ impl Reach {
             )),
             sqlx::Error::PoolTimedOut => {
                 StoreError::Unavailable(format!("{}: none of {} connections came free in time", self.address, self.pool.size()))
+            }
+            // What rustls says of a certificate comes as one.
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                StoreError::from(sqlx::Error::Tls(error.into())).at(&self.address)
             }
             error => StoreError::from(error).at(&self.address),
         }

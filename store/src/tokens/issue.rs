@@ -157,14 +157,10 @@ impl Fleet {
         Ok((true, self.publish(tx, &Subject::Token(token), takes_away).await?))
     }
 
+    /// Locks the project's row: one that is being deleted is waited for, and one that is deleted later finds this token.
     async fn project_must_live(&self, tx: &mut Conn, project: ProjectId) -> Result<()> {
-        let row = sql!(
-            tx,
-            optional,
-            "SELECT state FROM projects WHERE fleet_id = $1 AND id = $2",
-            self.key(),
-            project.to_string()
-        )?;
+        let lock = "UPDATE projects SET version = version WHERE fleet_id = $1 AND id = $2 RETURNING state";
+        let row = sql!(tx, optional, lock, self.key(), project.to_string())?;
         match row.map(|row| row.parsed("state", "projects.state")).transpose()? {
             Some(ProjectState::Active | ProjectState::Inactive) => Ok(()),
             Some(ProjectState::Deleted) | None => Err(StoreError::NotFound {

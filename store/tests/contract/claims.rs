@@ -15,7 +15,7 @@ async fn migrating_again_changes_nothing(database: Database) {
     assert_eq!(
         first,
         SchemaInfo {
-            version: 2,
+            version: 3,
             min_reader: 1,
             min_writer: 1
         }
@@ -64,7 +64,7 @@ async fn a_newer_schema_is_refused_unless_it_says_that_we_may_write_it(database:
 
     database.raw("UPDATE schema_info SET min_writer = 5").await;
     for refused in [store.migrate().await.err(), store.claim(&claim("fleet")).await.err()] {
-        assert!(matches!(refused, Some(StoreError::SchemaTooNew { found: 7, known: 2 })), "{refused:?}");
+        assert!(matches!(refused, Some(StoreError::SchemaTooNew { found: 7, known: 3 })), "{refused:?}");
     }
     assert!(store.claimed().await.unwrap().is_some(), "reading is still allowed");
 

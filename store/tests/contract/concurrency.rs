@@ -95,6 +95,86 @@ async fn versions_come_without_gaps_and_in_the_order_of_commits(database: Databa
     assert_eq!(world.fleet.feed_head().await.unwrap().version, FeedVersion(80));
 }
 
+async fn nothing_of_a_project_that_is_deleted_meanwhile_stays_alive(database: Database) {
+    let world = Arc::new(database.fleet().await);
+    for round in 0..15 {
+        let project = world.fleet.put_project(&project_spec(&format!("team-{round}"))).await.unwrap().0;
+        let old = world.token(&format!("old-{round}"), project, Some(5)).await;
+        let next = store::TokenValue::mint();
+        let rotation = crate::harness::pending(&old.name, project, 2, &next);
+        world.fleet.insert_pending(&rotation).await.unwrap();
+        let value = store::TokenValue::mint();
+        let fresh = crate::harness::pending(&format!("new-{round}"), project, 1, &value);
+
+        let deleting = tokio::spawn({
+            let world = Arc::clone(&world);
+            async move { world.fleet.delete_project(project).await.unwrap() }
+        });
+        let activating = tokio::spawn({
+            let (world, digest) = (Arc::clone(&world), next.digest());
+            async move { world.fleet.activate(old.id, &digest, 60_000).await }
+        });
+        let issued = world.fleet.insert_pending(&fresh).await;
+        deleting.await.unwrap();
+        activating.await.unwrap().unwrap();
+        assert!(
+            matches!(issued, Ok(_) | Err(store::StoreError::NotFound { .. })),
+            "issued before the end, or refused after it: {issued:?}"
+        );
+        let live = "SELECT COUNT(*) FROM token_revisions WHERE state <> 'Ended'";
+        assert_eq!(world.database.number(live).await, 0, "round {round}");
+    }
+}
+
+async fn of_two_that_put_the_providers_at_once_one_has_the_last_word(database: Database) {
+    let world = database.fleet().await;
+    let set = |side: &str| -> Vec<store::ProviderSpec> {
+        let provider = |n| store::ProviderSpec {
+            name: format!("{side}-{n}"),
+            ..crate::harness::echo()
+        };
+        (0..5).map(provider).collect()
+    };
+    for _ in 0..10 {
+        let (a, b) = (set("a"), set("b"));
+        let (left, right) = tokio::join!(world.fleet.put_providers(&a), world.fleet.put_providers(&b));
+        let last = if left.unwrap() > right.unwrap() { a } else { b };
+        assert_eq!(world.fleet.providers().await.unwrap(), last);
+    }
+}
+
+async fn many_that_settle_on_one_quota_all_get_their_turn(database: Database) {
+    let world = Arc::new(database.fleet().await);
+    let project = world.project("team").await;
+    world.token("app", project, Some(10_000)).await;
+    let quota = world.view("app").await.quota.unwrap().id;
+    let tasks: Vec<_> = (0..32)
+        .map(|_| {
+            let world = Arc::clone(&world);
+            tokio::spawn(async move {
+                let (holder, mut amount) = (HolderId::new(), 0);
+                for spent in 0..5_u64 {
+                    let report = LeaseReport {
+                        quota,
+                        spent,
+                        amount,
+                        want: 2,
+                    };
+                    amount = world.fleet.settle(holder, &[report]).await.unwrap()[0].amount;
+                }
+                (5 - 1, amount)
+            })
+        })
+        .collect();
+    let (mut spent, mut granted) = (0, 0);
+    for task in tasks {
+        let (of_one, amount) = task.await.unwrap();
+        (spent, granted) = (spent + of_one, granted + amount);
+    }
+    let end = world.view("app").await.quota.unwrap();
+    assert_eq!((end.used, end.used + end.reserved), (spent, granted));
+}
+
 async fn a_call_that_is_abandoned_half_way_leaves_nothing_and_blocks_nobody(database: Database) {
     let world = database.fleet().await;
     for i in 0..200 {
@@ -125,5 +205,8 @@ async fn a_call_that_is_abandoned_half_way_leaves_nothing_and_blocks_nobody(data
 on_every_engine!(
     eight_tasks_on_two_stores_admit_exactly_the_limit,
     versions_come_without_gaps_and_in_the_order_of_commits,
+    nothing_of_a_project_that_is_deleted_meanwhile_stays_alive,
+    of_two_that_put_the_providers_at_once_one_has_the_last_word,
+    many_that_settle_on_one_quota_all_get_their_turn,
     a_call_that_is_abandoned_half_way_leaves_nothing_and_blocks_nobody,
 );

@@ -53,6 +53,73 @@ async fn one_read_tells_everything_that_decides_about_a_request(database: Databa
     assert_eq!(provider.key.unwrap().expose_secret(), "sk-provider");
 }
 
+/// What a loader does with what it has read: it keeps it unless a change came since. Without the guard it keeps it in any case.
+async fn keeps(world: &crate::harness::World, read: &store::GrantRecord, guarded: bool) -> bool {
+    let since = world.fleet.changes_after(read.as_of).await.unwrap();
+    let touched = since.is_none_or(|changes| changes.iter().any(|change| change.subject == store::Subject::Token(read.token)));
+    !(guarded && touched)
+}
+
+async fn a_grant_that_was_read_before_a_revocation_is_told_by_its_version(database: Database) {
+    let world = database.fleet().await;
+    let project = world.project("team").await;
+    let token = world.token("app", project, None).await;
+    // SELECT, then revoke, then cache.
+    let read = world.fleet.load_grant(&token.value.digest()).await.unwrap().unwrap();
+    assert!(keeps(&world, &read, true).await);
+    world.fleet.revoke_token(token.id, store::RevokedBy::Spec).await.unwrap();
+    assert!(
+        !read.revision_ended && read.token_state == TokenState::Active,
+        "it was read while the token lived"
+    );
+    assert!(keeps(&world, &read, false).await, "without the guard a dead token would be served");
+    assert!(!keeps(&world, &read, true).await);
+    let again = world.fleet.load_grant(&token.value.digest()).await.unwrap().unwrap();
+    assert!(keeps(&world, &again, true).await && again.token_state == TokenState::Revoked);
+}
+
+async fn version_and_rows_of_a_grant_are_of_one_moment_whatever_commits_meanwhile(database: Database) {
+    let world = std::sync::Arc::new(database.fleet().await);
+    let project = world.project("team").await;
+    let mut seen = (0, 0);
+    for round in 0..20 {
+        let token = world.token(&format!("app-{round}"), project, None).await;
+        let digest = token.value.digest();
+        let revoking = tokio::spawn({
+            let world = std::sync::Arc::clone(&world);
+            async move {
+                // Changes of something else in front, so that the head moves while it is read.
+                let inactive = ProjectSpec {
+                    state: ProjectState::Inactive,
+                    ..project_spec("other")
+                };
+                world.fleet.put_project(&inactive).await.unwrap();
+                world.fleet.put_project(&project_spec("other")).await.unwrap();
+                world.fleet.revoke_token(token.id, store::RevokedBy::Spec).await.unwrap()
+            }
+        });
+        let mut reads = Vec::new();
+        while !revoking.is_finished() {
+            reads.push(world.fleet.load_grant(&digest).await.unwrap().unwrap());
+        }
+        reads.push(world.fleet.load_grant(&digest).await.unwrap().unwrap());
+        let revoked = revoking.await.unwrap();
+        for read in reads {
+            let dead = read.token_state == TokenState::Revoked;
+            assert_eq!(
+                dead,
+                read.as_of >= revoked,
+                "rows of {:?} beside version {:?}",
+                read.token_state,
+                read.as_of
+            );
+            assert_eq!(dead, read.revision_ended);
+            if dead { seen.1 += 1 } else { seen.0 += 1 }
+        }
+    }
+    assert!(seen.0 > 0 && seen.1 > 0, "both sides were read: {seen:?}");
+}
+
 async fn an_unknown_value_is_no_token(database: Database) {
     let world = database.fleet().await;
     assert!(world.fleet.load_grant(&TokenDigest::of("sk-unknown")).await.unwrap().is_none());
@@ -95,6 +162,8 @@ async fn an_inactive_project_is_told_from_an_inactive_token(database: Database) 
 
 on_every_engine!(
     one_read_tells_everything_that_decides_about_a_request,
+    a_grant_that_was_read_before_a_revocation_is_told_by_its_version,
+    version_and_rows_of_a_grant_are_of_one_moment_whatever_commits_meanwhile,
     an_unknown_value_is_no_token,
     a_project_whose_provider_does_not_exist_yet_has_none,
     a_natural_end_is_expired_and_not_inactive,

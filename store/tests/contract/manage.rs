@@ -385,7 +385,7 @@ async fn usage_is_summed_by_what_is_asked_for(database: Database) {
         ..UsageDelta::default()
     };
     let deltas = [delta(1, tokens[0], "m", 1), delta(2, tokens[0], "n", 2), delta(2, tokens[1], "m", 4)];
-    world.fleet.add_usage(&deltas).await.unwrap();
+    world.fleet.add_usage(HolderId::new(), 1, &deltas).await.unwrap();
     let sums = |filter: UsageFilter, by: UsageGrouping| {
         let fleet = world.fleet.clone();
         async move { fleet.usage_sums(&filter, by, 0, 10).await.unwrap() }

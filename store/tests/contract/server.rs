@@ -36,10 +36,6 @@ impl PgDatabase {
         &self.url
     }
 
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// A connection as the server's superuser.
     pub(crate) async fn connect(&self) -> PgConnection {
         PgConnectOptions::from_str(&self.url).unwrap().connect().await.unwrap()
@@ -61,15 +57,6 @@ impl PgDatabase {
         }
         std::fs::write(self.dumps.path().join("rows"), text).unwrap();
         self.dumps.path().to_owned()
-    }
-
-    /// What a failover does: ends every session on this database but those of the asker.
-    pub(crate) async fn terminate_backends(&self) {
-        administer(&format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
-            self.name
-        ))
-        .await;
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,6 +53,14 @@ impl Cluster {
     /// # Errors
     /// As [`Cluster::start`].
     pub fn with_settings(settings: &[&str]) -> Result<Self, String> {
+        Self::with_files(settings, &[])
+    }
+
+    /// The same with files that only the server may read, such as `server.key`; settings find them in `../`, beside the data.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn with_files(settings: &[&str], files: &[(&str, &str)]) -> Result<Self, String> {
         remove_leftovers();
         let programs = programs().ok_or("no PostgreSQL found (initdb): apt-get install postgresql, or set DATABASE_URL to a running server")?;
         let user = User::find()?;
@@ -66,6 +75,13 @@ impl Cluster {
             settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
             keeper: None,
         };
+        for (name, content) in files {
+            let path = cluster.folder.join(name);
+            let written = std::fs::write(&path, content)
+                .and_then(|()| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)))
+                .and_then(|()| user.give(&path));
+            written.map_err(|error| format!("{}: {error}", path.display()))?;
+        }
         cluster.init()?;
         cluster.run()?;
         Ok(cluster)

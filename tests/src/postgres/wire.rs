@@ -6,6 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// A COMMIT as it passes: its text and its end. (`READ COMMITTED` is another thing.)
+const COMMIT: &[u8] = b"COMMIT\0";
+
 /// Passes bytes both ways until told otherwise. Without TLS only, for it looks for COMMIT in what passes (`sslmode=disable`).
 #[derive(Debug)]
 pub struct Wire {
@@ -42,7 +45,7 @@ impl Wire {
             silent: AtomicBool::new(false),
             cuts: AtomicU32::new(0),
             cut: AtomicU32::new(0),
-            needle: Mutex::new(b"COMMIT".to_vec()),
+            needle: Mutex::new(COMMIT.to_vec()),
             open: Mutex::new(Vec::new()),
             over: AtomicBool::new(false),
         });
@@ -86,16 +89,17 @@ impl Wire {
         self.state.silent.store(silent, Ordering::SeqCst);
     }
 
-    /// The next `n` messages that contain `needle` (`COMMIT` unless told) reach the server; when its answer comes, the connection is broken
-    /// instead, so that whoever asked never learns what became of it.
-    pub fn cut_answers(&self, n: u32) {
-        self.state.cuts.store(n, Ordering::SeqCst);
+    /// The next `n` COMMITs reach the server; when its answer comes, the connection is broken instead, so that whoever asked never learns what
+    /// became of it.
+    pub fn cut_commits(&self, n: u32) {
+        self.cut_answers_of(COMMIT, n);
     }
 
-    /// Which statements [`Wire::cut_answers`] is about, by a part of their text.
-    pub fn cut_answers_of(&self, needle: &str, n: u32) {
-        *self.state.needle.lock().unwrap() = needle.as_bytes().to_vec();
-        self.cut_answers(n);
+    /// As [`Wire::cut_commits`], for messages that contain `needle`. A statement that is prepared passes once as text and then by what is
+    /// bound to it, so it is found by a bound value.
+    pub fn cut_answers_of(&self, needle: &[u8], n: u32) {
+        *self.state.needle.lock().unwrap() = needle.to_vec();
+        self.state.cuts.store(n, Ordering::SeqCst);
     }
 
     /// How many answers were cut off so far.

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use store::{
@@ -17,6 +18,15 @@ use testkit::stage::PROVIDER_KEY;
 
 /// How many requests the provider has received, by model.
 pub(crate) type Received = Arc<Mutex<HashMap<String, u64>>>;
+
+/// Tells the threads of a load that it is over, also when the test fails: they would be waited for.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// A fleet's database and provider, and how its processes are started.
 pub(crate) struct Fleet {

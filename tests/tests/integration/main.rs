@@ -23,5 +23,7 @@ mod replicas;
 mod revocation;
 mod sdk;
 mod statements;
+mod store_on_postgres;
 mod upstream;
 mod usage;
+mod with_postgres;

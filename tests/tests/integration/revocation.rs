@@ -9,10 +9,12 @@ use testkit::client::Connection;
 use testkit::server::Server;
 use testkit::wait;
 
-use crate::fleet::{Fleet, Token};
+use crate::fleet::{Fleet, Over, Token};
 
 const PROCESSES: usize = 5;
 const BACKGROUND_CLIENTS: usize = 8;
+/// Of each client: a load of some thousand requests/s, and not a machine without a free moment, which would measure the scheduler.
+const BETWEEN_REQUESTS: Duration = Duration::from_millis(5);
 
 /// Latencies of all processes over all revocations, sorted.
 struct Latencies(Vec<Duration>);
@@ -45,7 +47,7 @@ fn ask_until_refused(address: SocketAddr, token: &Token, served: &Barrier) -> In
     loop {
         let response = connection.send(&request).unwrap();
         match response.status {
-            200 if met => {}
+            200 if met => std::thread::sleep(BETWEEN_REQUESTS),
             200 => {
                 met = true;
                 served.wait();
@@ -65,12 +67,14 @@ fn revoke(fleet: &Fleet, servers: &[Server], count: usize) -> Latencies {
     let (background, over) = (fleet.token("background", None), AtomicBool::new(false));
     let mut latencies = Vec::new();
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for client in 0..BACKGROUND_CLIENTS {
             let (address, background, over) = (servers[client % servers.len()].addr(), &background, &over);
             scope.spawn(move || {
                 let mut connection = Connection::open(address).unwrap();
                 while !over.load(Ordering::Relaxed) {
                     assert_eq!(connection.send(&background.chat()).unwrap().status, 200);
+                    std::thread::sleep(BETWEEN_REQUESTS);
                 }
             });
         }
@@ -88,7 +92,6 @@ fn revoke(fleet: &Fleet, servers: &[Server], count: usize) -> Latencies {
                 latencies.extend(asking.into_iter().map(|process| process.join().unwrap() - begun));
             });
         }
-        over.store(true, Ordering::Relaxed);
     });
     latencies.sort();
     Latencies(latencies)

@@ -7,7 +7,7 @@ use testkit::client::Connection;
 use testkit::server::Server;
 use testkit::wait;
 
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, Over};
 
 const CLIENTS: usize = 16;
 /// Requests a second in all.
@@ -49,6 +49,7 @@ fn cost(processes: usize) -> f64 {
     let addresses: Vec<_> = servers.iter().map(Server::addr).collect();
     let (served, over, begun) = (AtomicU64::new(0), AtomicBool::new(false), Instant::now());
     std::thread::scope(|scope| {
+        let _over = Over(&over);
         for client in 0..CLIENTS {
             let (address, token, served, over) = (addresses[client % processes], &token, &served, &over);
             scope.spawn(move || {
@@ -71,7 +72,6 @@ fn cost(processes: usize) -> f64 {
         until(warm_up + measured);
         let statements = fleet.database.statement_counts();
         let (requests, took) = (served.load(Ordering::Relaxed) - before, from.elapsed());
-        over.store(true, Ordering::Relaxed);
         let counts = Counts::of(&statements);
         // On a machine that is too slow for the rate, each second counts as if it had been served at it: what is done by the clock is not
         // done more often for that.

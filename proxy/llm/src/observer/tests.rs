@@ -25,6 +25,9 @@ fn streamed(kind: EndpointKind, stream: &str) -> Observed {
 
 fn whole(body: &str) -> Observed {
     let observed = watch(UsageObserver::whole(), [body.as_bytes()]);
+    let mut at_once = UsageObserver::whole();
+    at_once.observe_last(body.as_bytes());
+    assert_eq!(at_once.finish(), observed, "in one piece that is known to be all");
     for size in [1, 2, 3, 7, 64, 1460] {
         assert_eq!(
             watch(UsageObserver::whole(), body.as_bytes().chunks(size)),

@@ -1,8 +1,56 @@
 //! What providers report, and what they should not.
 
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
+
+/// The same by a full parse: what the quick reader must agree with.
+fn parsed(object: &[u8]) -> Option<Usage> {
+    let report: Value = serde_json::from_slice(object).ok()?;
+    let counted = |report: &Value, name: &str| match report.get(name) {
+        None | Some(Value::Null) => Count::Absent,
+        Some(value) => {
+            let whole = value.as_f64().filter(|n| n.fract() == 0.0 && (0.0..=1e9).contains(n));
+            whole.map_or(Count::Absurd, |n| Count::Tokens(n as u64))
+        }
+    };
+    let details = |name: &str, of: &str| report.get(name).filter(|value| value.is_object()).map(|group| counted(group, of));
+    let report = Report {
+        input: ["prompt_tokens", "input_tokens"].map(|name| counted(&report, name)),
+        output: ["completion_tokens", "output_tokens"].map(|name| counted(&report, name)),
+        total: counted(&report, "total_tokens"),
+        cached: ["prompt_tokens_details", "input_tokens_details"].map(|name| details(name, "cached_tokens")),
+        reasoning: ["completion_tokens_details", "output_tokens_details"].map(|name| details(name, "reasoning_tokens")),
+    };
+    report.usage()
+}
+
+fn report_text() -> impl Strategy<Value = String> {
+    let number = prop_oneof![
+        (0..2_000_000_000u64).prop_map(|n| n.to_string()),
+        prop::sample::select(vec![
+            "null", "-1", "-0", "0", "12.0", "1.5", "1e2", "1e400", "\"7\"", "true", "[1,{}]", "{}"
+        ])
+        .prop_map(str::to_owned),
+    ];
+    let detail = prop_oneof![
+        number.clone(),
+        (prop::sample::select(vec!["cached_tokens", "reasoning_tokens", "x"]), number.clone()).prop_map(|(name, n)| format!("{{\"{name}\" : {n}}}")),
+    ];
+    let names = vec!["prompt_tokens", "input_tokens", "completion_tokens", "output_tokens", "total_tokens", "x"];
+    let groups = vec![
+        "prompt_tokens_details",
+        "input_tokens_details",
+        "completion_tokens_details",
+        "output_tokens_details",
+    ];
+    let member = prop_oneof![
+        (prop::sample::select(names), number).prop_map(|(name, n)| format!("\"{name}\":{n}")),
+        (prop::sample::select(groups), detail).prop_map(|(name, detail)| format!("\"{name}\" : {detail}")),
+    ];
+    prop::collection::vec(member, 0..7).prop_map(|members| format!("{{{}}}", members.join(", ")))
+}
 
 fn usage(input: u64, cached: u64, output: u64, reasoning: u64) -> Option<Usage> {
     Some(Usage {
@@ -94,6 +142,13 @@ fn what_counts_no_tokens_is_no_report() {
 }
 
 proptest! {
+    #[test]
+    fn the_quick_reader_agrees_with_a_full_parse(text in report_text()) {
+        // What no number holds is no JSON to the parser, and an absurd count to us; beside it everything else is read all the same.
+        prop_assume!(!text.contains("1e400"));
+        prop_assert_eq!(Usage::read(text.as_bytes()), parsed(text.as_bytes()), "{}", text);
+    }
+
     #[test]
     fn details_never_exceed_their_whole(numbers in prop::collection::vec(any::<i64>(), 5)) {
         let text = format!(r#"{{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},
