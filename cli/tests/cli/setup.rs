@@ -127,6 +127,17 @@ fn run_again_it_keeps_what_it_is_not_told_and_what_is_not_its_own() {
 }
 
 #[test]
+fn a_link_to_the_file_stays_a_link() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("real.env"), "OTHER=1\n").unwrap();
+    std::os::unix::fs::symlink("real.env", place.path().join(".env")).unwrap();
+    printed(setup(place.path(), &["--skip-project"]));
+    assert!(fs::symlink_metadata(place.path().join(".env")).unwrap().is_symlink());
+    let text = fs::read_to_string(place.path().join("real.env")).unwrap();
+    assert!(text.starts_with("OTHER=1\nMANAGEMENT_TOKEN="), "{text}");
+}
+
+#[test]
 fn an_empty_value_in_the_file_says_nothing() {
     let place = tempfile::tempdir().unwrap();
     let template = "\u{feff}LISTEN_ADDR=\r\nDATABASE_PATH=\nDATABASE_URL=\nOPENAI_API_KEY=\nMANAGEMENT_TOKEN=\n";
