@@ -18,7 +18,7 @@ pub(crate) use manage::{
     TokenCommand, TokenGenerateArgs, TokenListArgs, TokenName, TokenUpdateArgs, UsageArgs,
 };
 pub(crate) use migrate::{MigrateArgs, MigrateCommand};
-pub(crate) use serve::{ServeArgs, ServerArgs};
+pub(crate) use serve::{PodArgs, ServeArgs, ServerArgs};
 pub(crate) use setup::{SetupArgs, listen_text};
 pub(crate) use values::public_url;
 use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     Standalone(Box<StandaloneArgs>),
     /// Serve what is created through /manage: projects and tokens in a database of its own, or in a PostgreSQL that several processes share
     Server(Box<ServerArgs>),
+    /// Serve as one of a fleet's replicas, on a PostgreSQL that somebody else migrates
+    Proxy(Box<PodArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
     /// Write the configuration file, bring the database up, and create a first project with its token

@@ -11,6 +11,7 @@ mod exit;
 mod logging;
 mod manage;
 mod migrate;
+mod pod;
 mod private_file;
 mod server;
 mod serving;
@@ -48,6 +49,7 @@ fn run(command: Command) -> Result<Outcome, Failure> {
     match command {
         Command::Standalone(args) => standalone::run(&args),
         Command::Server(args) => server::run(&args),
+        Command::Proxy(args) => pod::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Migrate(args) => migrate::run(&args),

@@ -3,16 +3,15 @@
 
 pub(crate) mod database;
 
-use proxy::{ManageSettings, ManagementToken, Proxy};
+use proxy::{ManageSettings, ManagementToken};
 use secrecy::SecretString;
 use store::HolderId;
 
 use crate::args::ServerArgs;
-use crate::console;
 use crate::dotenv::variable;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
-use crate::serving::{self, first_contact, local_url};
+use crate::serving;
 use database::Database;
 
 /// Serves until a signal.
@@ -32,31 +31,11 @@ pub(crate) fn run(args: &ServerArgs) -> Result<Outcome, Failure> {
 async fn serve(args: &ServerArgs, management_token: SecretString) -> Result<Outcome, Failure> {
     let asked_to_end = serving::signals()?;
     let database = Database::of(args.db.as_deref())?;
-    let holder = HolderId::new();
     let manage = ManageSettings {
         listen: args.serve.manage_listen,
         token: ManagementToken::Fixed(management_token),
     };
-    let settings = serving::settings(&args.serve, args.addr, manage, database.reporting());
-    let mut proxy = Proxy::bind(settings).map_err(Failure::new)?;
-    let url = local_url(proxy.addr());
-    tracing::info!(url, database = database.kind(), "listening");
-    let contact = first_contact(&mut proxy, holder, &asked_to_end, async || database.open(holder).await).await?;
-    if contact.is_some() {
-        let mut ready = format!("ready {url}\n");
-        if let Some(addr) = proxy.manage_addr() {
-            ready += &format!("manage {}\n", local_url(addr));
-        }
-        console::print(&ready)?;
-        asked_to_end.wait().await;
-    }
-    let drained = proxy.drain().await;
-    if !drained.leases_returned {
-        tracing::warn!("leases could not be given back: their rest is forfeited");
-    }
-    if let Some(contact) = contact {
-        contact.store.close().await;
-    }
-    tracing::info!(cut_replies = drained.cut, "ended");
-    Ok(Outcome::Ok)
+    let settings = serving::settings(&args.serve, args.addr, Some(manage), database.reporting());
+    let holder = HolderId::new();
+    serving::serve(settings, holder, asked_to_end, async || database.open(holder).await).await
 }

@@ -3,20 +3,24 @@
 
 mod address;
 mod contact;
+mod given;
 mod signals;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proxy::{DrainSettings, EgressSettings, ManageSettings, Reporting, Settings};
+use proxy::{DrainSettings, EgressSettings, ManageSettings, Proxy, Reporting, Settings};
+use store::HolderId;
 use tokio::runtime::Runtime;
 
 pub(crate) use address::local_url;
-pub(crate) use contact::{Contact, NoContact, first_contact};
+pub(crate) use contact::{Contact, NoContact};
+pub(crate) use given::{postgres_url, sealing_key, secret};
 pub(crate) use signals::Asked;
 
 use crate::args::ServeArgs;
-use crate::exit::Failure;
+use crate::console;
+use crate::exit::{Failure, Outcome};
 
 /// Threads of the control runtime: manifests, database, look-ups. Requests run on the data plane's own threads.
 const CONTROL_THREADS: usize = 2;
@@ -41,7 +45,7 @@ pub(crate) fn signals() -> Result<Asked, Failure> {
 }
 
 /// The data plane's settings.
-pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: ManageSettings, reporting: Reporting) -> Settings {
+pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: Option<ManageSettings>, reporting: Reporting) -> Settings {
     Settings {
         listen,
         threads: args.threads,
@@ -55,8 +59,38 @@ pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: ManageSetti
         },
         allowed_origins: args.allowed_origins.clone(),
         stale_after: args.stale_after,
-        manage: Some(manage),
+        manage,
         reporting,
         ..Settings::default()
     }
+}
+
+/// Serves until a signal: at once, and ready as soon as the database is there.
+pub(crate) async fn serve(
+    settings: Settings,
+    holder: HolderId,
+    asked_to_end: Asked,
+    open: impl AsyncFnMut() -> Result<Contact, NoContact>,
+) -> Result<Outcome, Failure> {
+    let mut proxy = Proxy::bind(settings).map_err(Failure::new)?;
+    let url = local_url(proxy.addr());
+    tracing::info!(url, "listening");
+    let contact = contact::first_contact(&mut proxy, holder, &asked_to_end, open).await?;
+    if contact.is_some() {
+        let mut ready = format!("ready {url}\n");
+        if let Some(addr) = proxy.manage_addr() {
+            ready += &format!("manage {}\n", local_url(addr));
+        }
+        console::print(&ready)?;
+        asked_to_end.wait().await;
+    }
+    let drained = proxy.drain().await;
+    if !drained.leases_returned {
+        tracing::warn!("leases could not be given back: their rest is forfeited");
+    }
+    if let Some(contact) = contact {
+        contact.store.close().await;
+    }
+    tracing::info!(cut_replies = drained.cut, "ended");
+    Ok(Outcome::Ok)
 }

@@ -47,7 +47,7 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
         listen: args.serve.manage_listen,
         token: ManagementToken::File(dir.management_token()),
     };
-    let settings = serving::settings(&args.serve, args.listen, manage, Reporting::Prompt);
+    let settings = serving::settings(&args.serve, args.listen, Some(manage), Reporting::Prompt);
     let proxy = Proxy::start(settings, fleet.clone(), holder).await.map_err(Failure::new)?;
     let local_url = local_url(proxy.addr());
     let base_url = format!("{}/v1", args.public_url.as_deref().unwrap_or(&local_url));

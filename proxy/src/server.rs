@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -11,17 +11,13 @@ use store::{Fleet, HolderId, StoreError};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::clock::SharedClock;
 use crate::control::{Blocks, Follower, FollowerInbox, Settler, SettlerInbox, flush_usage, sweep};
 use crate::data_thread::{self, Seed};
-use crate::database::DatabaseState;
 use crate::drain::{DrainReport, Phase};
-use crate::grant::GrantTable;
 use crate::listener;
 use crate::manage::{self, Manage};
-use crate::metrics::ThreadCounters;
 use crate::settings::Settings;
-use crate::shared::{ControlHandle, LeaseRequest, LoadRequest, Shared, ThreadShare};
+use crate::shared::{ControlHandle, LeaseRequest, LoadRequest, Shared};
 use crate::upstream::{Egress, EgressError};
 
 /// Look-ups and leases that may wait for the control side; more are answered 503 at once.
@@ -166,25 +162,8 @@ impl Proxy {
         let own = own.transpose()?;
         let (address, listeners) = listener::bind(wanted, count).map_err(|why| StartError::Listen { address: wanted, why })?;
 
-        let shared = Arc::new(Shared {
-            clock: SharedClock::new(settings.stale_after),
-            grants: GrantTable::new(settings.limits.max_grants),
-            egress,
-            body_budget: AtomicUsize::new(settings.limits.body_budget_bytes),
-            acked_version: AtomicU64::new(0),
-            synced: AtomicBool::new(false),
-            database: DatabaseState::default(),
-            draining: AtomicBool::new(false),
-            aborting: AtomicBool::new(false),
-            manage: manage.clone().filter(|_| own.is_none()),
-            threads: (0..count)
-                .map(|_| ThreadShare {
-                    counters: Arc::new(ThreadCounters::new()),
-                    usage: Arc::default(),
-                })
-                .collect::<Vec<_>>(),
-            settings,
-        });
+        let beside_v1 = manage.clone().filter(|_| own.is_none());
+        let shared = Arc::new(Shared::new(settings, egress, beside_v1, count));
         let (loads, load_requests) = mpsc::channel(QUEUE);
         let (leases, lease_requests) = mpsc::channel(QUEUE);
         let (fences, fence_inboxes): (Vec<_>, Vec<_>) = (0..count).map(|_| mpsc::unbounded_channel()).unzip();

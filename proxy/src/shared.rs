@@ -40,6 +40,30 @@ pub(crate) struct Shared {
     pub(crate) threads: Vec<ThreadShare>,
 }
 
+impl Shared {
+    /// Of a process with so many data threads that knows nothing yet.
+    pub(crate) fn new(settings: Settings, egress: Egress, manage: Option<Arc<Manage>>, threads: usize) -> Self {
+        let thread = || ThreadShare {
+            counters: Arc::new(ThreadCounters::new()),
+            usage: Arc::default(),
+        };
+        Self {
+            clock: SharedClock::new(settings.stale_after),
+            grants: GrantTable::new(settings.limits.max_grants),
+            egress,
+            body_budget: AtomicUsize::new(settings.limits.body_budget_bytes),
+            acked_version: AtomicU64::new(0),
+            synced: AtomicBool::new(false),
+            database: DatabaseState::default(),
+            draining: AtomicBool::new(false),
+            aborting: AtomicBool::new(false),
+            manage,
+            threads: (0..threads).map(|_| thread()).collect(),
+            settings,
+        }
+    }
+}
+
 /// What one data thread shares with the control tasks.
 pub(crate) struct ThreadShare {
     pub(crate) counters: Arc<ThreadCounters>,

@@ -1,12 +1,13 @@
-//! Flags of the commands that serve: those that all of them have, and those of `server`.
+//! Flags of the commands that serve: those that all of them have, and those of `server` and of a fleet's pod.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use store::Claim;
 
-use super::values::{duration, listen_addr};
+use super::values::{claim, duration, listen_addr};
 use super::{ConfigFile, LogArgs};
 
 /// Flags of every command that serves /v1.
@@ -66,6 +67,43 @@ pub(crate) struct ServerArgs {
     /// The configuration file.
     #[command(flatten)]
     _config: ConfigFile,
+
+    /// Flags of every command that serves.
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
+}
+
+/// Flags of `llm-proxy proxy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Environment:
+  DATABASE_URL      postgres://…, unless --database-url-file is given
+  ENCRYPTION_KEY    base64 of 32 bytes, unless --encryption-key-file is given
+  MANAGEMENT_TOKEN  what /manage is asked with, unless --management-token-file is given; without either /manage is not served")]
+pub(crate) struct PodArgs {
+    /// The fleet, as CLUSTER/NAMESPACE/NAME: whose database it has to be
+    #[arg(long, value_name = "CLAIM", value_parser = claim)]
+    pub(crate) claim: Claim,
+
+    /// Address of /v1; :8080 means every interface, port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = ":8080", value_parser = listen_addr)]
+    pub(crate) listen: SocketAddr,
+
+    /// Address of /manage
+    #[arg(long, value_name = "ADDR", default_value = ":8081", value_parser = listen_addr)]
+    pub(crate) manage_listen: SocketAddr,
+
+    /// File with the URL of the PostgreSQL database
+    #[arg(long, value_name = "FILE")]
+    pub(crate) database_url_file: Option<PathBuf>,
+
+    /// File with the key that opens what is sealed in the database
+    #[arg(long, value_name = "FILE")]
+    pub(crate) encryption_key_file: Option<PathBuf>,
+
+    /// File with the management token; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) management_token_file: Option<PathBuf>,
 
     /// Flags of every command that serves.
     #[command(flatten)]

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use store::Claim;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
@@ -60,6 +61,19 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: expected something like 10s or 1m30s");
     let parsed: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(parsed).map_err(|_| wrong())
+}
+
+/// `CLUSTER/NAMESPACE/NAME`, none of them empty.
+pub(super) fn claim(text: &str) -> Result<Claim, String> {
+    let parts: Vec<_> = text.split('/').collect();
+    match parts[..] {
+        [cluster, namespace, name] if !parts.contains(&"") => Ok(Claim {
+            cluster: cluster.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }),
+        _ => Err("expected CLUSTER/NAMESPACE/NAME".to_owned()),
+    }
 }
 
 /// A log filter that says something known; an empty text is the default.
@@ -139,6 +153,14 @@ mod tests {
             "http://a b",
         ] {
             assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_claim_has_three_parts() {
+        assert_eq!(claim("c/n/p").map(|claim| claim.to_string()).as_deref(), Ok("c/n/p"));
+        for wrong in ["", "c/n", "c//p", "c/n/p/x"] {
+            assert!(claim(wrong).is_err(), "{wrong}");
         }
     }
 

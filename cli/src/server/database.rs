@@ -14,7 +14,7 @@ use crate::database::Choice;
 use crate::dotenv::variable;
 use crate::exit::Failure;
 use crate::private_file::{Lock, LockError, read_secret, write_secret};
-use crate::serving::{Contact, NoContact};
+use crate::serving::{Contact, NoContact, sealing_key};
 
 /// The provider that every project of a `server` has (contracts.md §10).
 pub(crate) const OPENAI: &str = "openai";
@@ -44,10 +44,7 @@ impl Database {
         let openai_url = variable("OPENAI_API_URL");
         let openai_url = public_url(openai_url.as_ref().map_or(OPENAI_URL, ExposeSecret::expose_secret))
             .map_err(|why| Failure::new(format_args!("OPENAI_API_URL: {why}")))?;
-        let given = match variable("ENCRYPTION_KEY") {
-            None => None,
-            Some(text) => Some(SealingKey::from_base64(text.expose_secret()).map_err(|why| Failure::new(format_args!("ENCRYPTION_KEY: {why}")))?),
-        };
+        let given = variable("ENCRYPTION_KEY").map(|text| sealing_key(&text, "ENCRYPTION_KEY")).transpose()?;
         let (engine, key) = match Choice::of(db)? {
             Choice::Postgres(url) => {
                 let key = given.ok_or_else(|| {
@@ -68,14 +65,6 @@ impl Database {
             keys: KeyRing::single(key),
             openai_url,
         })
-    }
-
-    /// Its engine, for the log.
-    pub(super) fn kind(&self) -> &'static str {
-        match self.engine {
-            Engine::Sqlite { .. } => "sqlite",
-            Engine::Postgres { .. } => "postgres",
-        }
     }
 
     /// How soon it is to hear what was used.

@@ -323,3 +323,7 @@ async fn until(moment: Option<Instant>) {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+#[path = "follower_tests.rs"]
+mod tests;
