@@ -6,10 +6,11 @@ use store::{
     Claim, FeedVersion, Fleet, HolderId, KeyRing, LeaseReport, Owner, PendingRevision, PostgresOptions, ProjectSpec, ProjectState, ProviderApi,
     ProviderAuth, ProviderSpec, QuotaId, ResourceUid, SealingKey, Store, StoreError, TokenValue, UsageDelta,
 };
-use testkit::postgres::Database;
+use testkit::mount::Tmpfs;
 use testkit::postgres::cluster::Cluster;
 use testkit::postgres::pooler::Pooler;
 use testkit::postgres::wire::Wire;
+use testkit::postgres::{Database, execute_on};
 use testkit::wait::SOON;
 
 /// Short deadlines, so that what hangs is found out soon.
@@ -546,6 +547,78 @@ async fn a_server_that_crashes_loses_nothing_that_was_answered() {
     until("it is read again", async || fleet.feed_head().await.is_ok()).await;
     let view = fleet.token_by_uid(&owner("app").uid).await.unwrap().unwrap().quota.unwrap();
     assert_eq!(view.used, spent, "the server's default is off, but this store's commits were durable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_said_and_once_there_is_space_it_is_written_again() {
+    let Some(disk) = Tmpfs::mount("a_full_disk_is_said_and_once_there_is_space_it_is_written_again", "48m") else {
+        return;
+    };
+    let cluster = Cluster::start().unwrap();
+    let place = disk.path().join("space");
+    std::fs::create_dir(&place).unwrap();
+    for folder in [disk.path(), &place] {
+        cluster.give(folder);
+    }
+    // The log of the server lies elsewhere, as it should: a full log disk stops PostgreSQL itself.
+    execute_on(&cluster.url(), &format!("CREATE TABLESPACE small LOCATION '{}'", place.display()));
+    let database = Database::create_on(&cluster.url());
+    execute_on(&cluster.url(), &format!("ALTER DATABASE {} SET TABLESPACE small", database.name()));
+    let store = open(&database.url());
+    let fleet = fleet_of(&store).await;
+    let quota = limited(&fleet, "app", 1_000).await;
+    disk.fill();
+    // Long, and not to be compressed.
+    let long = |name: &str| {
+        let base_url = Some(
+            (0..20_000)
+                .map(|_| secrecy::ExposeSecret::expose_secret(&SealingKey::generate().to_base64()).to_owned())
+                .collect(),
+        );
+        [ProviderSpec {
+            base_url,
+            ..providers(name)[0].clone()
+        }]
+    };
+    let full = fleet.put_providers(&long("one")).await;
+    assert!(matches!(full, Err(StoreError::Full(_))), "{:?}", full.map_err(|error| error.to_string()));
+    assert_eq!(fleet.providers().await.unwrap().len(), 0, "it is read all the same, and nothing was left");
+    let me = HolderId::new();
+    let report = LeaseReport {
+        quota,
+        spent: 0,
+        amount: 0,
+        want: 1,
+    };
+    let _ = fleet.settle(me, &[report]).await;
+    disk.free();
+    until("it is written again", async || fleet.put_providers(&long("one")).await.is_ok()).await;
+    fleet.settle(me, &[report]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_with_no_connection_left_says_so() {
+    let cluster = Cluster::with_settings(&["max_connections=5", "superuser_reserved_connections=1"]).unwrap();
+    let database = Database::create_on(&cluster.url());
+    let store = open(&database.url());
+    store.schema_info().await.unwrap();
+    store.close().await;
+    execute_on(&cluster.url(), "CREATE ROLE plain LOGIN");
+    let taken: Vec<_> = (0..4).map(|_| database.url().replacen("postgres@", "plain@", 1)).collect();
+    let mut held = Vec::new();
+    for url in taken {
+        use sqlx::ConnectOptions as _;
+        let options: sqlx::postgres::PgConnectOptions = url.parse().unwrap();
+        held.push(options.connect().await.unwrap());
+    }
+    let store = open(&database.url().replacen("postgres@", "plain@", 1));
+    let crowded = store.schema_info().await.unwrap_err();
+    assert!(
+        matches!(&crowded, StoreError::Unavailable(why) if why.contains("53300") && why.contains(database.name())),
+        "{crowded:?}"
+    );
+    drop(held);
+    until("there is room again", async || store.schema_info().await.is_ok()).await;
 }
 
 /// A state as it is bound: its length and its text.
