@@ -1,6 +1,8 @@
 //! `llm-proxy proxy`: one replica of a fleet. It never migrates: it waits until the schema is one that it can use. It wires; it refuses to
 //! know how anything works, and Kubernetes.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use proxy::{ManageSettings, ManagementToken, Reporting};
 use secrecy::{ExposeSecret, SecretString};
 use store::{Claim, Fleet, HolderId, KeyRing, PostgresOptions, Store, StoreError};
@@ -10,6 +12,9 @@ use crate::dotenv::variable;
 use crate::exit::{Failure, Outcome};
 use crate::logging;
 use crate::serving::{self, Contact, NoContact, postgres_url, sealing_key, secret};
+
+/// Where a pod serves /manage unless --manage-listen says otherwise: a Service of its own that is never routed outside.
+const MANAGE_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8081);
 
 /// Everything that is needed to open the database, again and again if need be.
 struct Database<'a> {
@@ -33,7 +38,7 @@ pub(crate) fn run(args: &PodArgs) -> Result<Outcome, Failure> {
     let token = args.management_token_file.clone().map(ManagementToken::File);
     let token = token.or_else(|| variable("MANAGEMENT_TOKEN").map(ManagementToken::Fixed));
     let manage = token.map(|token| ManageSettings {
-        listen: Some(args.manage_listen),
+        listen: Some(args.serve.manage_listen.unwrap_or(MANAGE_LISTEN)),
         token,
     });
     let _log = logging::start(&args.serve.log)?;

@@ -113,6 +113,7 @@ impl Setup {
             addr: self.addr.parse().expect("an address"),
             stdout,
             stderr,
+            _scratch: Arc::clone(&self.scratch),
         }
     }
 
@@ -148,6 +149,8 @@ pub struct Server {
     addr: SocketAddr,
     stdout: PathBuf,
     stderr: PathBuf,
+    /// Holds both, and the working directory.
+    _scratch: Arc<TempDir>,
 }
 
 impl Server {

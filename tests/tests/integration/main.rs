@@ -22,6 +22,7 @@ mod outages;
 mod replicas;
 mod revocation;
 mod sdk;
+mod server;
 mod statements;
 mod store_on_postgres;
 mod upstream;
