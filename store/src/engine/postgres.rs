@@ -273,7 +273,8 @@ impl Reach {
 async fn lives(connection: &mut PgConnection) -> sqlx::Result<bool> {
     // A bare Sync: a round trip, but no statement.
     match tokio::time::timeout(PROOF_OF_LIFE, connection.ping()).await {
-        Ok(alive) => alive.map(|()| true),
+        Ok(alive) => Ok(alive.is_ok()),
+        // Nor is it asked to close in good order.
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
