@@ -6,6 +6,7 @@ mod chat;
 mod check;
 mod classic;
 mod manage;
+mod manual;
 mod migrate;
 mod postgres;
 mod process;

@@ -137,5 +137,6 @@ pub struct AuditVerification {
     /// Whether every chain holds. Rows that were cut off at a chain's end cannot be missed: compare `rows` with what was seen before.
     pub ok: bool,
     /// The chains, by writer.
+    #[schema(max_items = 100_000)]
     pub writers: Vec<WriterVerification>,
 }

@@ -39,6 +39,14 @@ impl Kept {
     }
 }
 
+impl Kept {
+    /// Takes all of it out, under the next number if there is something.
+    fn next_batch(&mut self, seq: &mut u64) -> Vec<UsageDelta> {
+        *seq += u64::from(!self.0.is_empty());
+        std::mem::take(&mut self.0).into_values().collect()
+    }
+}
+
 /// Runs until `done` says that no thread adds any more, then flushes for the last time.
 pub(crate) async fn flush(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, mut done: watch::Receiver<bool>) {
     let mut kept = Kept::default();
@@ -59,8 +67,7 @@ pub(crate) async fn flush(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, m
             thread.usage.collect().into_iter().for_each(|delta| kept.add(delta));
         }
         if batch.is_empty() {
-            batch = std::mem::take(&mut kept.0).into_values().collect();
-            seq += 1;
+            batch = kept.next_batch(&mut seq);
         }
         while !batch.is_empty() {
             match fleet.add_usage(holder, seq, &batch).await {
@@ -68,8 +75,7 @@ pub(crate) async fn flush(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, m
                     shared.database.wrote(Writer::Usage, None);
                     outage.ended();
                     // What came while the last batch was in doubt follows at once.
-                    batch = std::mem::take(&mut kept.0).into_values().collect();
-                    seq += 1;
+                    batch = kept.next_batch(&mut seq);
                 }
                 Err(error) => {
                     shared.database.wrote(Writer::Usage, Some(&error));

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use store::{AuditRecord, DbTime, ManagedProject, ManagedToken, ProjectState, TokenState, TokenValue, UsageSum};
 
+/// The longest model that is shown, in characters.
+const MAX_MODEL: usize = 1024;
 const EPOCH: Date = Date::constant(1970, 1, 1);
 
 pub(super) fn project(project: &ManagedProject) -> Project {
@@ -53,7 +55,8 @@ pub(super) fn usage(sum: &UsageSum) -> UsageRow {
         day: sum.day.map(date),
         project_id: sum.project.map(Into::into),
         token_id: sum.token.map(Into::into),
-        model: sum.model.clone(),
+        // A client may have asked for anything.
+        model: sum.model.as_ref().map(|model| model.chars().take(MAX_MODEL).collect()),
         requests: bounded(sum.requests),
         input_tokens: bounded(sum.input_tokens),
         cached_tokens: bounded(sum.cached_tokens),

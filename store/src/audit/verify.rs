@@ -25,7 +25,7 @@ impl Fleet {
     /// # Errors
     /// Those of any read.
     pub async fn verify_audit(&self) -> Result<Vec<ChainView>> {
-        let writers = "SELECT writer, COUNT(*) AS n FROM audit WHERE fleet_id = $1 GROUP BY writer ORDER BY writer";
+        let writers = "SELECT writer, COUNT(*) AS n FROM audit WHERE fleet_id = $1 GROUP BY writer ORDER BY writer LIMIT 100000";
         let writers = sql!(self.store().read().await?, all, writers, self.key())?;
         let mut views = Vec::with_capacity(writers.len());
         for row in &writers {

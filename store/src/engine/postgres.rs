@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{Connection as _, Executor as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 
 use super::{Engine, Store};
 use crate::error::{Result, StoreError};
@@ -95,6 +95,8 @@ pub(crate) struct Reach {
     address: Arc<str>,
     path: Arc<AtomicU8>,
     listening: Arc<AtomicBool>,
+    /// Held by who looks why there is no connection.
+    trying: Arc<tokio::sync::Mutex<()>>,
     limit: Duration,
     /// The text that begins a transaction behind a pooler, where a session's settings are anybody's.
     pooled_begin: Arc<str>,
@@ -151,6 +153,7 @@ impl Reach {
             connect,
             path: Arc::new(AtomicU8::new(Path::Unknown as u8)),
             listening: Arc::default(),
+            trying: Arc::default(),
             limit: options.statement_timeout + GRACE,
             pooled_begin: settings.for_transaction().into(),
         }
@@ -224,32 +227,54 @@ impl Reach {
     }
 
     async fn acquire(&self) -> Result<PgConn> {
-        let connection = self.pool.acquire().await.map_err(|error| self.unreachable(error))?;
-        Ok(PgConn::new(connection, self.path() == Path::Direct, self.limit))
+        match self.pool.acquire().await {
+            Ok(connection) => Ok(PgConn::new(connection, self.path() == Path::Direct, self.limit)),
+            Err(error) => Err(self.unreachable(error).await),
+        }
     }
 
-    fn unreachable(&self, error: sqlx::Error) -> StoreError {
+    /// Why no connection came. While a server refuses, sqlx tries again until the time is over, and then only says that it is.
+    async fn unreachable(&self, error: sqlx::Error) -> StoreError {
+        let error = match error {
+            sqlx::Error::PoolTimedOut => match self.try_once().await {
+                Some(Err(error)) => error,
+                Some(Ok(())) => {
+                    let busy = format!("none of {} connections came free in time", self.pool.options().get_max_connections());
+                    return StoreError::Unavailable(busy).at(&self.address);
+                }
+                None => sqlx::Error::PoolTimedOut,
+            },
+            error => error,
+        };
         match error {
-            sqlx::Error::PoolTimedOut if self.pool.size() == 0 => StoreError::Unavailable(format!(
-                "{}: no answer: is PostgreSQL running there, and does it accept connections?",
-                self.address
-            )),
-            sqlx::Error::PoolTimedOut => {
-                StoreError::Unavailable(format!("{}: none of {} connections came free in time", self.address, self.pool.size()))
+            sqlx::Error::PoolTimedOut => StoreError::Unavailable("no answer in time".into()),
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                StoreError::Unavailable(format!("{error}: is PostgreSQL running there, and does it accept connections?"))
             }
             // What rustls says of a certificate comes as one.
-            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                StoreError::from(sqlx::Error::Tls(error.into())).at(&self.address)
-            }
-            error => StoreError::from(error).at(&self.address),
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => StoreError::from(sqlx::Error::Tls(error.into())),
+            error => StoreError::from(error),
         }
+        .at(&self.address)
+    }
+
+    /// One attempt to connect beside the pool; `None` if another caller is at it.
+    async fn try_once(&self) -> Option<sqlx::Result<()>> {
+        let _only_one = self.trying.try_lock().ok()?;
+        let attempt = async { self.connect.connect().await?.close().await };
+        Some(
+            tokio::time::timeout(PROOF_OF_LIFE, attempt)
+                .await
+                .unwrap_or(Err(sqlx::Error::PoolTimedOut)),
+        )
     }
 }
 
 async fn lives(connection: &mut PgConnection) -> sqlx::Result<bool> {
     // A bare Sync: a round trip, but no statement.
     match tokio::time::timeout(PROOF_OF_LIFE, connection.ping()).await {
-        Ok(alive) => alive.map(|()| true),
+        Ok(alive) => Ok(alive.is_ok()),
+        // Nor is it asked to close in good order.
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }

@@ -102,7 +102,8 @@ macro_rules! select_tokens {
         concat!(
             "SELECT t.id, t.project_id, t.origin, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.alias, t.state, t.state_at, t.expires_at,
                 t.max_requests, t.created_at, t.version, q.used, r.prefix, r.ends_at,
-                (SELECT CAST(SUM(u.requests) AS BIGINT) FROM usage u WHERE u.fleet_id = t.fleet_id AND u.token_id = t.id) AS booked
+                (SELECT CAST(SUM(u.requests) AS BIGINT) FROM usage u WHERE u.fleet_id = t.fleet_id AND u.token_id = t.id) AS booked,
+                (SELECT MAX(u.last_at) FROM usage u WHERE u.fleet_id = t.fleet_id AND u.token_id = t.id) AS last_used_at
             FROM tokens t LEFT JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
                 AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.max_units IS NOT NULL
             LEFT JOIN token_revisions r ON r.digest = (SELECT n.digest FROM token_revisions n
@@ -167,6 +168,9 @@ impl Fleet {
     /// [`ManageError::ProjectNotFound`], [`ManageError::ProjectInactive`], [`ManageError::IdempotencyReused`]; those of any write.
     pub async fn create_token(&self, act: &Act, new: &NewToken, answer: impl Fn(&ManagedToken) -> StoredAnswer) -> Result<StoredAnswer, ManageError> {
         let mut tx = self.store().begin().await?;
+        // A project that is being deleted is waited for, and one that is deleted later finds this token.
+        let lock = "UPDATE projects SET version = version WHERE fleet_id = $1 AND id = $2";
+        sql!(tx, exec, lock, self.key(), new.project.to_string())?;
         let project = self.find_managed(&mut tx, new.project).await?;
         if project.state != ProjectState::Active {
             return Err(ManageError::ProjectInactive);
@@ -392,7 +396,8 @@ impl ManagedToken {
             expires_at: row.optional_int("expires_at")?.or(row.optional_int("ends_at")?).map(DbTime),
             max_requests,
             requests: count(used.or(booked).unwrap_or(0)),
-            last_used_at: None,
+            // 0 stands where nobody noted it.
+            last_used_at: row.optional_int("last_used_at")?.filter(|at| *at > 0).map(DbTime),
             created_at: DbTime(row.int("created_at")?),
             version: row.int("version")?,
         })

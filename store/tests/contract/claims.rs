@@ -1,6 +1,6 @@
 //! Who may use a database, and which schema it must have.
 
-use store::{KeyRing, SchemaInfo, SealingKey, StoreError};
+use store::{KeyRing, SealingKey, StoreError};
 
 use crate::harness::{Database, claim, on_every_engine};
 
@@ -13,12 +13,9 @@ async fn migrating_again_changes_nothing(database: Database) {
     assert_eq!(store.schema_info().await.unwrap(), None);
     let first = store.migrate().await.unwrap();
     assert_eq!(
-        first,
-        SchemaInfo {
-            version: 2,
-            min_reader: 1,
-            min_writer: 1
-        }
+        (first.min_reader, first.min_writer),
+        (1, 1),
+        "all that was added so far disturbs no older binary"
     );
     assert_eq!(store.migrate().await.unwrap(), first);
     assert_eq!(store.schema_info().await.unwrap(), Some(first));
@@ -56,7 +53,7 @@ async fn a_migration_that_fails_half_way_leaves_nothing_behind(database: Databas
 
 async fn a_newer_schema_is_refused_unless_it_says_that_we_may_write_it(database: Database) {
     let store = database.open(some_key()).await;
-    store.migrate().await.unwrap();
+    let ours = store.migrate().await.unwrap().version;
     let fleet = store.claim(&claim("fleet")).await.unwrap();
     database.raw("UPDATE schema_info SET version = 7").await;
     assert_eq!(store.migrate().await.unwrap().version, 7);
@@ -64,7 +61,10 @@ async fn a_newer_schema_is_refused_unless_it_says_that_we_may_write_it(database:
 
     database.raw("UPDATE schema_info SET min_writer = 5").await;
     for refused in [store.migrate().await.err(), store.claim(&claim("fleet")).await.err()] {
-        assert!(matches!(refused, Some(StoreError::SchemaTooNew { found: 7, known: 2 })), "{refused:?}");
+        assert!(
+            matches!(refused, Some(StoreError::SchemaTooNew { found: 7, known }) if known == ours),
+            "{refused:?}"
+        );
     }
     assert!(store.claimed().await.unwrap().is_some(), "reading is still allowed");
 

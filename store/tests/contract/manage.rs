@@ -281,6 +281,33 @@ async fn a_request_that_comes_many_times_at_once_under_one_key_is_done_once(data
     assert_eq!((later.replayed, later.body.expose_secret()), (false, "later"));
 }
 
+async fn a_token_that_is_made_while_its_project_is_deleted_does_not_outlive_it(database: Database) {
+    let world = std::sync::Arc::new(world(database).await);
+    for round in 0..15 {
+        let project = world
+            .fleet
+            .put_project(&crate::harness::project_spec(&format!("team-{round}")))
+            .await
+            .unwrap()
+            .0;
+        let deleting = tokio::spawn({
+            let world = std::sync::Arc::clone(&world);
+            async move { world.fleet.delete_project(project).await.unwrap() }
+        });
+        let made = world
+            .fleet
+            .create_token(&act("token.create"), &new_token(project, None), |token| answer(token.id))
+            .await;
+        deleting.await.unwrap();
+        assert!(matches!(
+            made,
+            Ok(_) | Err(store::ManageError::ProjectNotFound | store::ManageError::ProjectInactive)
+        ));
+        let live = "SELECT COUNT(*) FROM token_revisions WHERE state <> 'Ended'";
+        assert_eq!(world.database.number(live).await, 0, "round {round}");
+    }
+}
+
 async fn a_project_wants_a_provider_that_is_there_and_a_key_that_it_needs(database: Database) {
     let world = database.fleet().await;
     let create = |provider: Option<&str>, key: bool| {
@@ -382,10 +409,11 @@ async fn usage_is_summed_by_what_is_asked_for(database: Database) {
         model: model.into(),
         requests,
         cost: 7,
+        last_at: T0.plus_ms(i64::from(day)),
         ..UsageDelta::default()
     };
     let deltas = [delta(1, tokens[0], "m", 1), delta(2, tokens[0], "n", 2), delta(2, tokens[1], "m", 4)];
-    world.fleet.add_usage(&deltas).await.unwrap();
+    world.fleet.add_usage(HolderId::new(), 1, &deltas).await.unwrap();
     let sums = |filter: UsageFilter, by: UsageGrouping| {
         let fleet = world.fleet.clone();
         async move { fleet.usage_sums(&filter, by, 0, 10).await.unwrap() }
@@ -432,6 +460,7 @@ on_every_engine!(
     a_change_is_one_version_and_no_change_is_none,
     of_many_who_want_one_name_at_once_one_gets_it,
     a_request_that_comes_many_times_at_once_under_one_key_is_done_once,
+    a_token_that_is_made_while_its_project_is_deleted_does_not_outlive_it,
     a_project_wants_a_provider_that_is_there_and_a_key_that_it_needs,
     lists_lead_from_page_to_page,
     usage_is_summed_by_what_is_asked_for,

@@ -112,6 +112,14 @@ impl Cluster {
         self.run()
     }
 
+    /// Hands a folder to the server's user, for instance for a tablespace.
+    ///
+    /// # Panics
+    /// If that is not allowed.
+    pub fn give(&self, folder: &Path) {
+        self.user.give(folder).unwrap();
+    }
+
     /// Its folder: data, log and socket.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -159,7 +159,7 @@ fn page_headers() -> Value {
 }
 
 fn etag() -> Value {
-    json!({"ETag": {"description": "The object's version. Counters move without it.", "schema": {"type": "string", "pattern": "^\"[0-9]{1,18}\"$"}}})
+    json!({"ETag": {"description": "The object's version. Counters move without it.", "schema": {"type": "string", "maxLength": 20, "pattern": "^\"[0-9]{1,18}\"$"}}})
 }
 
 fn if_match() -> Value {
