@@ -294,6 +294,12 @@ impl Collector for Exposition {
             "0 while the database refuses leases, usage or heartbeats",
             u64::from(shared.database.unwritable().is_none()),
         )?;
+        gauge(
+            &mut encoder,
+            "database_notifies",
+            "1 while commits of other processes wake this one; otherwise they are found within a second",
+            u64::from(shared.notified.load(Ordering::Relaxed)),
+        )?;
         gauge(&mut encoder, "uptime_seconds", "Time since the process started", now / 1_000)
     }
 }

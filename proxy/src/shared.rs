@@ -30,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) synced: AtomicBool,
     /// What is known of the database beyond the clock's last contact.
     pub(crate) database: DatabaseState,
+    /// Other processes' commits wake this one, instead of being found by the next poll.
+    pub(crate) notified: AtomicBool,
     /// /ready says no; answers carry `Connection: close`.
     pub(crate) draining: AtomicBool,
     /// The grace has ended: replies that still run end now. Whoever waits sees it within a few dozen milliseconds, because during a drain
@@ -55,6 +57,7 @@ impl Shared {
             acked_version: AtomicU64::new(0),
             synced: AtomicBool::new(false),
             database: DatabaseState::default(),
+            notified: AtomicBool::new(false),
             draining: AtomicBool::new(false),
             aborting: AtomicBool::new(false),
             manage,

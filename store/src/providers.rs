@@ -102,6 +102,32 @@ impl Fleet {
         }
     }
 
+    /// Makes sure that a provider that comes through no resource is exactly this one; nothing is written, not even begun, if it already is.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] if the name belongs to a resource-owned provider; those of any write.
+    pub async fn put_api_provider(&self, provider: &ProviderSpec) -> Result<FeedVersion> {
+        let (name, base_url) = (provider.name.as_str(), provider.base_url.as_deref());
+        let found = "SELECT name, api, base_url, auth FROM providers WHERE fleet_id = $1 AND name = $2 AND origin = 'Api'";
+        let found = sql!(self.store().read().await?, optional, found, self.key(), name)?;
+        if found.as_ref().map(ProviderSpec::read).transpose()?.as_ref() == Some(provider) {
+            return Ok(self.feed_head().await?.version);
+        }
+        let upsert = "INSERT INTO providers (fleet_id, name, origin, api, base_url, auth) VALUES ($1, $2, 'Api', $3, $4, $5)
+            ON CONFLICT (fleet_id, name) DO UPDATE SET
+                api = excluded.api, base_url = excluded.base_url, auth = excluded.auth, version = providers.version + 1
+            WHERE providers.origin = 'Api'";
+        let (api, auth) = (provider.api.as_stored(), provider.auth.as_stored());
+        let mut tx = self.store().begin().await?;
+        if sql!(tx, exec, upsert, self.key(), name, api, base_url, auth)? == 0 {
+            tx.rollback().await?;
+            return Err(StoreError::Refused(format!(
+                "provider {name} is declared by a resource: give each way in a database of its own"
+            )));
+        }
+        self.publish(tx, &Subject::Fleet, false).await
+    }
+
     /// The resource-owned providers, by name.
     ///
     /// # Errors

@@ -114,7 +114,7 @@ impl Database {
                 );
             }
         }
-        fleet.put_providers(&[self.openai()]).await?;
+        fleet.put_api_provider(&self.openai()).await?;
         Ok(fleet)
     }
 

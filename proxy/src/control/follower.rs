@@ -223,6 +223,7 @@ impl Follower {
             }
         }
         self.outage.ended();
+        self.shared.notified.store(self.fleet.store().wakes_by_notification(), Ordering::Relaxed);
         self.shared.clock.contact(sent, head.now);
         self.acknowledge().await;
     }

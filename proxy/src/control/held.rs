@@ -16,6 +16,8 @@ const RENEW_AFTER: Duration = Duration::from_secs(10);
 /// A block begins with at most this many units and is made to last for [`BLOCK_LASTS`] at the rate at which it is used: a round trip then pays
 /// for many requests. The ledger caps it by what is free, so blocks still shrink to 1 near the end.
 const FIRST_BLOCK: u64 = 256;
+/// A kill costs what was leased, so a token that is used slowly has little out.
+const SMALLEST_BLOCK: u64 = 16;
 const LARGEST_BLOCK: u64 = 16_384;
 const BLOCK_LASTS: Duration = Duration::from_secs(8);
 /// From one block to the next it grows or shrinks at most so much.
@@ -158,7 +160,7 @@ impl Held {
             let lasting = u64::try_from(lasting).unwrap_or(LARGEST_BLOCK);
             self.appetite = lasting
                 .clamp(self.appetite / GROWTH, self.appetite.saturating_mul(GROWTH))
-                .clamp(FIRST_BLOCK, LARGEST_BLOCK);
+                .clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
         }
         self.granted_at = Some((now, taken));
     }
@@ -305,7 +307,7 @@ mod tests {
             let report = held.request();
             held.answered(&report, &answer(&report, u64::MAX / 4), now);
         }
-        assert_eq!(held.request().want, FIRST_BLOCK);
+        assert_eq!(held.request().want, SMALLEST_BLOCK);
     }
 
     #[test]

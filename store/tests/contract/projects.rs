@@ -140,18 +140,34 @@ async fn providers_become_exactly_those_that_are_put(database: Database) {
 
 async fn a_provider_of_the_api_is_neither_replaced_nor_removed(database: Database) {
     let world = database.fleet().await;
-    let id = world.fleet_id();
-    world
-        .database
-        .raw(&format!(
-            "INSERT INTO providers (fleet_id, name, origin, api, auth) VALUES ('{id}', 'echo', 'Api', 'Echo', 'None')"
-        ))
-        .await;
+    let first = world.fleet.put_api_provider(&echo()).await.unwrap();
+    assert_eq!(world.fleet.put_api_provider(&echo()).await.unwrap(), first, "nothing has changed");
     assert!(world.fleet.providers().await.unwrap().is_empty());
     let refused = world.fleet.put_providers(&[echo()]).await.unwrap_err().to_string();
     assert!(refused.contains("echo was created through the API"), "{refused}");
     world.fleet.put_providers(&[]).await.unwrap();
     assert_eq!(world.database.number("SELECT COUNT(*) FROM providers").await, 1);
+    let elsewhere = ProviderSpec {
+        api: ProviderApi::OpenAi,
+        base_url: Some("https://two".into()),
+        ..echo()
+    };
+    assert!(world.fleet.put_api_provider(&elsewhere).await.unwrap() > first);
+    assert_eq!(
+        world
+            .database
+            .number("SELECT COUNT(*) FROM providers WHERE base_url = 'https://two'")
+            .await,
+        1
+    );
+}
+
+async fn a_provider_of_a_resource_is_not_replaced_by_one_of_the_api(database: Database) {
+    let world = database.fleet().await;
+    world.fleet.put_providers(&[echo()]).await.unwrap();
+    let refused = world.fleet.put_api_provider(&echo()).await.unwrap_err().to_string();
+    assert!(refused.contains("echo is declared by a resource"), "{refused}");
+    assert_eq!(world.fleet.providers().await.unwrap(), [echo()]);
 }
 
 on_every_engine!(
@@ -162,4 +178,5 @@ on_every_engine!(
     a_deleted_project_keeps_no_credential_and_its_tokens_no_life,
     providers_become_exactly_those_that_are_put,
     a_provider_of_the_api_is_neither_replaced_nor_removed,
+    a_provider_of_a_resource_is_not_replaced_by_one_of_the_api,
 );

@@ -101,6 +101,9 @@ fn revoke(fleet: &Fleet, servers: &[Server], count: usize) -> Latencies {
 fn a_revoked_token_is_refused_everywhere_within_250_ms() {
     let fleet = Fleet::new();
     let servers = fleet.start(PROCESSES);
+    wait::until("notifications everywhere", wait::SOON, || {
+        servers.iter().all(|server| server.metric("llm_proxy_database_notifies") > 0.0)
+    });
     let latencies = revoke(&fleet, &servers, if wait::long_variant() { 200 } else { 20 });
     eprintln!("by notification, {latencies}");
     // A machine that builds something else beside a run of `make test` delays single ones; the quantile that is promised is measured alone.
