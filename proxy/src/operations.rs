@@ -46,49 +46,67 @@ impl Operations {
         let served = self.control.spawn(async move { manage.serve(head, body, source, request_id).await });
         match served.await {
             Ok((response, unread)) => (response.map(|bytes| ReplyBody::ours(bytes, None)), unread),
-            Err(_) => (answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, FAULT.into()), None),
+            Err(_) => {
+                let fault = answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, FAULT.into());
+                (fault.map(|bytes| ReplyBody::ours(bytes, None)), None)
+            }
         }
     }
 
-    /// The answer, if the path is one of ours.
+    /// The answer, if the path is one of ours. Metrics are not for those who use /v1, once the management side has a port of its own.
     pub(crate) async fn answer(&self, thread: &DataThread, head: &request::Parts) -> Option<Response<ReplyBody>> {
         let shared = &thread.shared;
-        let path = head.uri.path();
-        if !matches!(path, "/health" | "/ready" | "/live" | "/metrics") {
-            return None;
-        }
-        if head.method != Method::GET && head.method != Method::HEAD {
-            return Some(answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n".into()));
-        }
-        Some(match path {
-            "/live" => answer(StatusCode::OK, TEXT, "alive\n".into()),
-            "/ready" => match unready(shared) {
-                None => answer(StatusCode::OK, TEXT, "ready\n".into()),
-                Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
-            },
-            "/health" => answer(StatusCode::OK, JSON, health(shared)),
-            _ => self.metrics(shared, head).await,
-        })
+        let split = shared.settings.manage.as_ref().is_some_and(|manage| manage.listen.is_some());
+        let answered = match head.uri.path() {
+            "/metrics" if split => None,
+            "/metrics" if is_read(&head.method) => {
+                let (shared, wants_json) = (Arc::clone(shared), wants_json(head));
+                let rendered = self.control.spawn(async move { metrics(&shared, wants_json) }).await;
+                Some(rendered.unwrap_or_else(|_| unrendered()))
+            }
+            _ => answer_at_once(shared, head),
+        };
+        answered.map(|response| response.map(|body| ReplyBody::ours(body, None)))
     }
+}
 
-    async fn metrics(&self, shared: &Arc<Shared>, head: &request::Parts) -> Response<ReplyBody> {
-        let wants_json = head.headers.get(ACCEPT).is_some_and(|v| v.as_bytes().starts_with(b"application/json"));
-        let shared = Arc::clone(shared);
-        let rendered = self
-            .control
-            .spawn(async move {
-                if wants_json {
-                    Ok(metrics::json(&shared))
-                } else {
-                    metrics::text(&shared)
-                }
-            })
-            .await;
-        match rendered {
-            Ok(Ok(body)) => answer(StatusCode::OK, if wants_json { JSON } else { OPENMETRICS }, body),
-            Ok(Err(_)) | Err(_) => answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be rendered\n".into()),
-        }
+/// The answer where the thread carries no streams: on the management port.
+pub(crate) fn answer_at_once(shared: &Shared, head: &request::Parts) -> Option<Response<Bytes>> {
+    let path = head.uri.path();
+    if !matches!(path, "/health" | "/ready" | "/live" | "/metrics") {
+        return None;
     }
+    if !is_read(&head.method) {
+        return Some(answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n".into()));
+    }
+    Some(match path {
+        "/live" => answer(StatusCode::OK, TEXT, "alive\n".into()),
+        "/ready" => match unready(shared) {
+            None => answer(StatusCode::OK, TEXT, "ready\n".into()),
+            Some(why) => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {why}\n")),
+        },
+        "/health" => answer(StatusCode::OK, JSON, health(shared)),
+        _ => metrics(shared, wants_json(head)),
+    })
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+fn wants_json(head: &request::Parts) -> bool {
+    head.headers.get(ACCEPT).is_some_and(|v| v.as_bytes().starts_with(b"application/json"))
+}
+
+fn metrics(shared: &Shared, as_json: bool) -> Response<Bytes> {
+    if as_json {
+        return answer(StatusCode::OK, JSON, metrics::json(shared));
+    }
+    metrics::text(shared).map_or_else(|_| unrendered(), |body| answer(StatusCode::OK, OPENMETRICS, body))
+}
+
+fn unrendered() -> Response<Bytes> {
+    answer(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the metrics cannot be rendered\n".into())
 }
 
 /// Why the process is not ready. A database that is away does not make it so: all replicas would leave at once.
@@ -119,8 +137,8 @@ fn health(shared: &Shared) -> String {
     .to_string()
 }
 
-fn answer(status: StatusCode, content_type: HeaderValue, body: String) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody::ours(Bytes::from(body), None));
+fn answer(status: StatusCode, content_type: HeaderValue, body: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, content_type);
     response

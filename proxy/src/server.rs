@@ -96,11 +96,11 @@ struct ManageTasks {
 }
 
 impl ManageTasks {
-    fn start(manage: Arc<Manage>, listener: Option<TcpListener>) -> Self {
+    fn start(manage: Arc<Manage>, shared: &Arc<Shared>, listener: Option<TcpListener>) -> Self {
         let (stop_listener, listener_stop) = watch::channel(false);
         Self {
             address: listener.as_ref().and_then(|listener| listener.local_addr().ok()),
-            listener: listener.map(|listener| tokio::spawn(manage::listen(Arc::clone(&manage), listener, listener_stop))),
+            listener: listener.map(|listener| tokio::spawn(manage::listen(Arc::clone(&manage), Arc::clone(shared), listener, listener_stop))),
             denials: None,
             stop_listener,
             stop_denials: watch::channel(false).0,
@@ -192,7 +192,7 @@ impl Proxy {
             shared,
             phase,
             threads,
-            manage: manage.map(|manage| ManageTasks::start(manage, own)),
+            manage: manage.map(|manage| ManageTasks::start(manage, &shared, own)),
             control: Control::Waiting(Inboxes {
                 loads: load_requests,
                 leases: lease_requests,

@@ -1,4 +1,4 @@
-//! A listener of its own for `/manage`, on the control runtime.
+//! A listener of its own for `/manage`, health and metrics, on the control runtime.
 
 use std::convert::Infallible;
 use std::io;
@@ -20,6 +20,8 @@ use tokio::task::JoinSet;
 use super::service::Manage;
 use crate::headers::X_REQUEST_ID;
 use crate::inbound;
+use crate::operations;
+use crate::shared::Shared;
 
 /// For a client to send a whole head, and between two requests.
 const HEAD_DEADLINE: Duration = Duration::from_secs(60);
@@ -36,7 +38,7 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Serves until `done`, and what is running then to its end.
-pub(crate) async fn listen(manage: Arc<Manage>, listener: TcpListener, mut done: watch::Receiver<bool>) {
+pub(crate) async fn listen(manage: Arc<Manage>, shared: Arc<Shared>, listener: TcpListener, mut done: watch::Receiver<bool>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the management port cannot be served"),
@@ -46,7 +48,7 @@ pub(crate) async fn listen(manage: Arc<Manage>, listener: TcpListener, mut done:
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => drop(connections.spawn(serve(Arc::clone(&manage), stream, peer, end.clone()))),
+                Ok((stream, peer)) => drop(connections.spawn(serve(Arc::clone(&manage), Arc::clone(&shared), stream, peer, end.clone()))),
                 Err(error) => {
                     tracing::warn!(%error, "a management connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -60,15 +62,18 @@ pub(crate) async fn listen(manage: Arc<Manage>, listener: TcpListener, mut done:
     let _ = tokio::time::timeout(GRACE, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-async fn serve(manage: Arc<Manage>, stream: TcpStream, peer: SocketAddr, mut done: watch::Receiver<bool>) {
+async fn serve(manage: Arc<Manage>, shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr, mut done: watch::Receiver<bool>) {
     let service = service_fn(|request: http::Request<Incoming>| {
-        let manage = Arc::clone(&manage);
+        let (manage, shared) = (Arc::clone(&manage), Arc::clone(&shared));
         async move {
             let (head, body) = request.into_parts();
             let fresh = || HeaderValue::try_from(uuid::Uuid::new_v4().simple().to_string()).unwrap_or(HeaderValue::from_static("-"));
             let request_id = inbound::request_id(&head.headers, fresh);
             let text = request_id.to_str().unwrap_or_default().to_owned();
-            let (mut response, unread) = manage.serve(head, body, peer.ip(), text).await;
+            let (mut response, unread) = match operations::answer_at_once(&shared, &head) {
+                Some(response) => (response, Some(body)),
+                None => manage.serve(head, body, peer.ip(), text).await,
+            };
             response.headers_mut().insert(X_REQUEST_ID, request_id);
             // Nobody says how much of an unread body is still to come.
             if unread.is_some_and(|body| !hyper::body::Body::is_end_stream(&body)) {
