@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 pub(crate) use chat::{ChatArgs, OpenaiCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 pub(crate) use manage::{
     AuditCommand, AuditListArgs, ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs,
     TokenCommand, TokenGenerateArgs, TokenListArgs, TokenName, TokenUpdateArgs, UsageArgs,
@@ -57,6 +58,11 @@ pub(crate) enum Command {
     /// Use the OpenAI API of a proxy
     #[command(subcommand)]
     Openai(OpenaiCommand),
+    /// Print a completion script for a shell, to be loaded by its start-up file
+    Completion {
+        /// bash, zsh, fish, elvish or powershell
+        shell: Shell,
+    },
     /// Print the version
     Version,
 }

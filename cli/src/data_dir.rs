@@ -38,7 +38,7 @@ pub(crate) enum DataDirError {
         holder: String,
     },
     /// The file system refused.
-    #[error("cannot {act} {path}: {error}: give --data-dir a directory that this user can write")]
+    #[error("cannot {act} {path}: {error}: {}", remedy(error))]
     Io {
         /// What was tried.
         act: &'static str,
@@ -52,6 +52,12 @@ pub(crate) enum DataDirError {
     KeyLost {
         /// The key file.
         key: PathBuf,
+        /// The database.
+        database: PathBuf,
+    },
+    /// The database's file is there, but everything that was in it is not.
+    #[error("{database} is empty, though keys were issued from it: restore it, or begin anew with another --data-dir")]
+    DatabaseEmpty {
         /// The database.
         database: PathBuf,
     },
@@ -89,11 +95,20 @@ impl DataDir {
         &self.path
     }
 
+    /// Whether the disk takes no more: tried, because reserved blocks and quotas make every figure of free space a guess.
+    pub(crate) fn is_full(&self) -> bool {
+        let probe = self.path.join("probe.new");
+        let written = std::fs::write(&probe, [1u8; 64 << 10].as_slice());
+        drop(std::fs::remove_file(&probe));
+        written.is_err_and(|error| matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+    }
+
     /// The key that seals provider keys: made at the first start, afterwards only read. Without it an existing database is refused.
     pub(crate) fn sealing_key(&self) -> Result<SealingKey, DataDirError> {
         let path = self.path.join("encryption.key");
         let database = database_path(&self.path);
         if let Some(text) = read(&path)? {
+            self.check_not_emptied(&database)?;
             return SealingKey::from_base64(&text).map_err(|why| DataDirError::BadSecret { path, why });
         }
         if database.exists() {
@@ -107,6 +122,17 @@ impl DataDir {
     /// The file with the token that opens `/manage`.
     pub(crate) fn management_token(&self) -> PathBuf {
         self.path.join("management-token")
+    }
+
+    /// An empty file is what a killed first start leaves; behind a start that came as far as the folder of issued keys it was emptied.
+    fn check_not_emptied(&self, database: &Path) -> Result<(), DataDirError> {
+        let empty = std::fs::metadata(database).is_ok_and(|found| found.len() == 0);
+        if empty && self.path.join("secrets").exists() {
+            return Err(DataDirError::DatabaseEmpty {
+                database: database.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Makes the management token's file at the first start: 256 random bits, base64url.
@@ -123,6 +149,14 @@ impl DataDir {
         let mut random = Zeroizing::new([0u8; 32]);
         getrandom::fill(random.as_mut_slice()).map_err(|error| io_error("make", &path)(io::Error::other(error)))?;
         write_secret(&path, &SecretString::from(URL_SAFE_NO_PAD.encode(random.as_slice()))).map_err(io_error("write", &path))
+    }
+}
+
+/// What to do about an error of the file system.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space, or give --data-dir a directory on another disk",
+        _ => "give --data-dir a directory that this user can write",
     }
 }
 

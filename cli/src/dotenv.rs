@@ -35,13 +35,25 @@ pub(crate) fn load(args: impl Iterator<Item = OsString>) -> Result<(), Failure> 
     let path = named.as_deref().unwrap_or(Path::new(DEFAULT));
     let optional = named.is_none() || command == "setup";
     match read(path)? {
-        Some(text) => dotenvy::from_read(text.as_bytes()).map_err(|error| unreadable(path, &text, &error)),
+        Some(text) => set(&text).map_err(|error| unreadable(path, &text, &error)),
         None if optional => Ok(()),
         None => Err(Failure::new(format_args!(
             "cannot read {}: no such file: give --config a file of NAME=value lines",
             path.display()
         ))),
     }
+}
+
+/// Sets what is said and not set yet. An empty value says nothing: files made from a template have many.
+fn set(text: &str) -> Result<(), dotenvy::Error> {
+    let mut said = Zeroizing::new(String::new());
+    for pair in dotenvy::from_read_iter(text.trim_start_matches('\u{feff}').as_bytes()) {
+        let (name, value) = pair?;
+        if !value.is_empty() {
+            said.push_str(&line(&name, &value));
+        }
+    }
+    dotenvy::from_read(said.as_bytes())
 }
 
 /// A variable of the environment, which the file completes; an empty one counts as none.
@@ -92,7 +104,7 @@ fn unreadable(path: &Path, text: &str, error: &dotenvy::Error) -> Failure {
     ))
 }
 
-/// A line that sets `name`, read alike by this program and by a shell. The value must not hold line breaks or other control characters.
+/// A line that sets `name`, read alike by this program and by a shell.
 pub(crate) fn line(name: &str, value: &str) -> Zeroizing<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:@%+,=".contains(&byte);
     let mut line = Zeroizing::new(String::with_capacity(name.len() + 2 * value.len() + 4));
@@ -149,6 +161,8 @@ mod tests {
             "ü",
             "a=b",
             "$HOME",
+            "two\nlines",
+            "it's\ntwo",
         ] {
             let line = line("NAME", value);
             let read: Vec<_> = dotenvy::from_read_iter(line.as_bytes()).map(Result::unwrap).collect();

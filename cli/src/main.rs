@@ -23,7 +23,7 @@ mod table;
 use std::process::ExitCode;
 
 use args::{Cli, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use exit::{Failure, Outcome};
 
 fn main() -> ExitCode {
@@ -55,6 +55,11 @@ fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Migrate(args) => migrate::run(&args),
         Command::Manage(args) => manage::run(&args),
         Command::Openai(command) => chat::run(&command),
+        Command::Completion { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "llm-proxy", &mut script);
+            console::print(&String::from_utf8_lossy(&script)).map(|()| Outcome::Ok)
+        }
         Command::Version => console::print(concat!("llm-proxy ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| Outcome::Ok),
     }
 }

@@ -9,7 +9,7 @@ mod signals;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proxy::{DrainSettings, EgressSettings, ManageSettings, Proxy, Reporting, Settings};
+use proxy::{DrainSettings, EgressSettings, Limits, ManageSettings, Proxy, Reporting, Settings};
 use store::HolderId;
 use tokio::runtime::Runtime;
 
@@ -48,7 +48,12 @@ pub(crate) fn signals() -> Result<Asked, Failure> {
 pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: Option<ManageSettings>, reporting: Reporting) -> Settings {
     Settings {
         listen,
-        threads: args.threads,
+        threads: usize::from(args.threads),
+        limits: Limits {
+            first_byte_deadline: args.first_byte_timeout,
+            reply_idle: args.reply_idle_timeout,
+            ..Limits::default()
+        },
         egress: EgressSettings {
             ca_bundle: args.ca_bundle.clone(),
             ..EgressSettings::default()
@@ -61,7 +66,6 @@ pub(crate) fn settings(args: &ServeArgs, listen: SocketAddr, manage: Option<Mana
         stale_after: args.stale_after,
         manage,
         reporting,
-        ..Settings::default()
     }
 }
 

@@ -2,6 +2,7 @@
 //! It refuses to know how any of these is stored.
 
 mod ask;
+mod file;
 mod lines;
 mod project;
 
@@ -15,7 +16,6 @@ use crate::console;
 use crate::database::Choice;
 use crate::dotenv::{self, variable};
 use crate::exit::{Failure, Outcome};
-use crate::private_file::write_secret;
 use crate::serving;
 
 /// What is to be set up.
@@ -143,6 +143,11 @@ fn write(plan: &Plan, choice: &Choice) -> Result<(), Failure> {
         }
         Choice::Postgres(url) => values.push(("DATABASE_URL", url.expose_secret())),
     }
+    // Without it the server could not open what is sealed with it now.
+    let encryption_key = variable("ENCRYPTION_KEY");
+    if let Some(key) = &encryption_key {
+        values.push(("ENCRYPTION_KEY", key.expose_secret()));
+    }
     values.push(("LISTEN_ADDR", &plan.addr));
     let level = variable("LOG_LEVEL").unwrap_or_else(|| SecretString::from("info"));
     values.push(("LOG_LEVEL", level.expose_secret()));
@@ -150,7 +155,7 @@ fn write(plan: &Plan, choice: &Choice) -> Result<(), Failure> {
     let path = plan.config.canonicalize().unwrap_or_else(|_| plan.config.clone());
     let before = dotenv::read(&path)?.unwrap_or_default();
     let text = lines::merged(&before, &values);
-    write_secret(&path, &SecretString::from(text.trim_end_matches('\n'))).map_err(|error| {
+    file::replace(&path, text.as_bytes()).map_err(|error| {
         Failure::new(format_args!(
             "cannot write {}: {error}: give --config a path that this user can write",
             path.display()

@@ -57,6 +57,9 @@ async fn serve(args: &StandaloneArgs, sources: Sources) -> Result<Outcome, Failu
     // Once this process follows what the first pass wrote, the second one can say so in every status: `ready` means Ready.
     database::acknowledged(&fleet, holder).await.map_err(put_in_force)?;
     let settled = reconciler.pass().await.map_err(put_in_force)?;
+    for complaint in &settled.complaints {
+        console::complain(&format!("{complaint}\n"));
+    }
     announce(&local_url, &settled.env_files);
 
     let (stop, stopped) = oneshot::channel::<()>();

@@ -218,6 +218,20 @@ fn a_token_that_wants_a_declared_secret_is_told() {
 }
 
 #[test]
+fn ten_thousand_tokens_are_judged_in_time_that_grows_with_their_number() {
+    let seconds = |count: usize| {
+        let tokens: String = (0..count)
+            .map(|n| format!("---\n{}", TOKEN.replace("name: web", &format!("name: t{n}"))))
+            .collect();
+        let began = std::time::Instant::now();
+        assert!(faults(&[("a.yaml", FLEET), ("b.yaml", PROJECT), ("c.yaml", SECRET), ("tokens.yaml", &tokens)]).is_empty());
+        began.elapsed().as_secs_f64()
+    };
+    let (few, many) = (seconds(1_000), seconds(10_000));
+    assert!(many < 40.0 * few.max(0.001), "{few} s for a tenth, {many} s for all");
+}
+
+#[test]
 fn numbers_and_lifetimes_out_of_shape_are_told_with_the_remedy() {
     let said = with_token(&TOKEN.replace("ttl: 1h", "ttl: 525600m"));
     assert!(said.iter().any(|fault| fault.contains("spec.ttl: is out of range")), "{said:?}");

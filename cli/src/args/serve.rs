@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use store::Claim;
 
-use super::values::{claim, duration, listen_addr};
+use super::values::{claim, deadline, duration, listen_addr, origin};
 use super::{ConfigFile, LogArgs};
 
 /// Flags of every command that serves /v1.
@@ -18,16 +18,24 @@ pub(crate) struct ServeArgs {
     pub(crate) manage_listen: Option<SocketAddr>,
 
     /// Threads that carry requests; 0 means one per core
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    pub(crate) threads: usize,
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=1024))]
+    pub(crate) threads: u16,
 
     /// Certificate authorities (PEM) trusted besides the system's when calling providers
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_bundle: Option<PathBuf>,
 
     /// Browser origin that gets CORS headers, such as https://app.example.com; repeatable, every origin if absent
-    #[arg(long = "allowed-origin", value_name = "ORIGIN")]
+    #[arg(long = "allowed-origin", value_name = "ORIGIN", value_parser = origin)]
     pub(crate) allowed_origins: Vec<String>,
+
+    /// How long a provider may take from the request to the head of its answer
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = deadline)]
+    pub(crate) first_byte_timeout: Duration,
+
+    /// How long a provider may be silent within its answer; noticed after at most twice as long
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = deadline)]
+    pub(crate) reply_idle_timeout: Duration,
 
     /// How long known tokens are served while the database cannot be reached; then /v1 answers 503 until it can
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]

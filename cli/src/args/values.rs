@@ -56,6 +56,43 @@ pub(crate) fn public_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// A browser's origin as it sends it: scheme and host in lower case, and the port unless it is the scheme's own.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let expected = "expected scheme://host or scheme://host:port, such as https://app.example.com; without the flag every origin is allowed";
+    let text = text.strip_suffix('/').unwrap_or(text).to_ascii_lowercase();
+    let (scheme, authority) = text.split_once("://").ok_or(expected)?;
+    let named = |part: &str, more: &[char]| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(&c));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let fits = match host.strip_prefix('[') {
+        Some(address) => address
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => named(host, &['.', '-', '_']),
+    };
+    if !fits || !named(scheme, &['+', '-', '.']) || port.is_some_and(|port| port.parse::<u16>().is_err()) {
+        return Err(expected.to_owned());
+    }
+    // Browsers leave it out.
+    let own = match scheme {
+        "http" => Some("80"),
+        "https" => Some("443"),
+        _ => None,
+    };
+    let port = port.filter(|port| Some(*port) != own).map(|port| format!(":{port}")).unwrap_or_default();
+    Ok(format!("{scheme}://{host}{port}"))
+}
+
+/// As [`duration`], and longer than nothing.
+pub(super) fn deadline(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a deadline must be longer than 0s".to_owned()),
+        deadline => Ok(deadline),
+    }
+}
+
 /// `300ms`, `10s`, `1m30s`, `0s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is not a duration: expected something like 10s or 1m30s");
@@ -157,11 +194,43 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_what_browsers_send() {
+        let read = |text: &str| origin(text).ok();
+        assert_eq!(read("https://App.Example.com/").as_deref(), Some("https://app.example.com"));
+        assert_eq!(read("http://localhost:3000").as_deref(), Some("http://localhost:3000"));
+        assert_eq!(read("https://app.example.com:443").as_deref(), Some("https://app.example.com"));
+        assert_eq!(read("http://[::1]:8000").as_deref(), Some("http://[::1]:8000"));
+        assert_eq!(read("chrome-extension://abc").as_deref(), Some("chrome-extension://abc"));
+        for wrong in [
+            "",
+            "x",
+            "*",
+            "null",
+            "app.example.com",
+            "https://",
+            "https://a/b",
+            "https://a?b",
+            "https://a:b",
+            "https://u@a",
+            "https://a b",
+            "https://[x]",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
     fn a_claim_has_three_parts() {
         assert_eq!(claim("c/n/p").map(|claim| claim.to_string()).as_deref(), Ok("c/n/p"));
         for wrong in ["", "c/n", "c//p", "c/n/p/x"] {
             assert!(claim(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_deadline_is_not_at_once() {
+        assert_eq!(deadline("10m"), Ok(Duration::from_secs(600)));
+        assert!(deadline("0s").is_err());
     }
 
     #[test]

@@ -165,7 +165,7 @@ mod tests {
         let json = "application/json";
         let cases = [
             (
-                answer(404, json, r#"{"error":"project not found","code":"project_not_found"}"#),
+                answer(404, json, r#"{"error":"project not found.","code":"project_not_found"}"#),
                 "HTTP 404: project not found (project_not_found)",
                 Kind::NotFound,
             ),
@@ -195,6 +195,20 @@ mod tests {
         for (answer, expected, kind) in cases {
             assert_eq!(line(answer), (format!("error: cannot do it: {expected}\n"), kind));
         }
+    }
+
+    #[test]
+    fn when_to_try_again_is_said_once() {
+        let with = |message: &str| {
+            let mut answer = answer(429, "application/json", &format!(r#"{{"error":"{message}"}}"#));
+            answer.headers.insert(RETRY_AFTER, http::HeaderValue::from_static("7"));
+            line(answer).0
+        };
+        assert_eq!(with("too many"), "error: cannot do it: HTTP 429: too many: try again in 7 s\n");
+        assert_eq!(
+            with("Too many: try again in 7 s."),
+            "error: cannot do it: HTTP 429: Too many: try again in 7 s\n"
+        );
     }
 
     #[test]

@@ -136,13 +136,14 @@ impl ClientError {
 }
 
 fn refused(status: StatusCode, message: &str, code: Option<&str>, retry_after: Option<u64>, credential: &str) -> String {
-    let mut line = format!("HTTP {}: {message}", status.as_u16());
+    // The server's sentence goes on here.
+    let mut line = format!("HTTP {}: {}", status.as_u16(), message.strip_suffix('.').unwrap_or(message));
     if let Some(code) = code {
         line += &format!(" ({code})");
     }
     match (status.as_u16(), retry_after) {
         (401, _) => line += &format!(": check {credential}"),
-        (_, Some(seconds)) => line += &format!(": try again in {seconds} s"),
+        (_, Some(seconds)) if !message.contains("try again") => line += &format!(": try again in {seconds} s"),
         (500, None) => line += ": see the server's log",
         _ => {}
     }

@@ -145,8 +145,13 @@ impl Write for Escaping<'_> {
 
 /// Appends the content of a JSON string (RFC 8259 §7).
 fn push_escaped(line: &mut String, text: &str) {
+    let strange = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    // Without an early exit this is done many bytes at once, and nearly every text is plain.
+    if !text.bytes().fold(false, |found, byte| found | strange(byte)) {
+        return line.push_str(text);
+    }
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+    while let Some(at) = rest.bytes().position(strange) {
         line.push_str(&rest[..at]);
         match rest.as_bytes()[at] {
             b'"' => line.push_str("\\\""),

@@ -33,7 +33,14 @@ pub(super) async fn open(dir: &DataDir, manifests: &CheckReport) -> Result<Datab
     }
     let key = dir.sealing_key().map_err(Failure::new)?;
     dir.ensure_management_token().map_err(Failure::new)?;
-    let failed = |error: StoreError| Failure::new(format_args!("{}: {error}", path.display()));
+    let failed = |error: StoreError| match error {
+        // SQLite does not always know why its files cannot grow.
+        StoreError::Full(_) | StoreError::Unavailable(_) if dir.is_full() => Failure::new(format_args!(
+            "{}: no space left on its disk: free some space, or give --data-dir a directory on another disk",
+            path.display()
+        )),
+        error => Failure::new(format_args!("{}: {error}", path.display())),
+    };
 
     let store = Store::open_sqlite(&path, KeyRing::single(key)).await.map_err(failed)?;
     store.migrate().await.map_err(failed)?;

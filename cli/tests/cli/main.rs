@@ -10,6 +10,7 @@ mod manual;
 mod migrate;
 mod postgres;
 mod process;
+mod reach;
 mod scripted;
 mod setup;
 mod start;

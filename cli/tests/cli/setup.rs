@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::postgres::PgDatabase;
 use crate::process::{Ended, Place, Server, llm_proxy};
 use crate::scripted::{Scripted, json};
 use crate::terminal::Terminal;
@@ -126,6 +127,32 @@ fn run_again_it_keeps_what_it_is_not_told_and_what_is_not_its_own() {
 }
 
 #[test]
+fn a_link_to_the_file_stays_a_link() {
+    let place = tempfile::tempdir().unwrap();
+    fs::write(place.path().join("real.env"), "OTHER=1\n").unwrap();
+    std::os::unix::fs::symlink("real.env", place.path().join(".env")).unwrap();
+    printed(setup(place.path(), &["--skip-project"]));
+    assert!(fs::symlink_metadata(place.path().join(".env")).unwrap().is_symlink());
+    let text = fs::read_to_string(place.path().join("real.env")).unwrap();
+    assert!(text.starts_with("OTHER=1\nMANAGEMENT_TOKEN="), "{text}");
+}
+
+#[test]
+fn an_empty_value_in_the_file_says_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let template = "\u{feff}LISTEN_ADDR=\r\nDATABASE_PATH=\nDATABASE_URL=\nOPENAI_API_KEY=\nMANAGEMENT_TOKEN=\n";
+    fs::write(place.path().join(".env"), template).unwrap();
+    let line = failed(setup(place.path(), &[]));
+    assert!(line.contains("no OpenAI key"), "{line}");
+    printed(setup(place.path(), &["--skip-project"]));
+    let file = fs::read_to_string(place.path().join(".env")).unwrap();
+    assert!(
+        file.contains("LISTEN_ADDR=localhost:8080\n") && file.contains("DATABASE_PATH=data/llm-proxy.db\n"),
+        "{file}"
+    );
+}
+
+#[test]
 fn a_key_may_be_piped_in_and_is_checked_before_anything_is_made() {
     let place = tempfile::tempdir().unwrap();
     let wrong: &[(&[&str], &str)] = &[
@@ -187,4 +214,49 @@ fn on_a_terminal_it_asks_and_shows_no_key() {
         file.contains("OPENAI_API_KEY=sk-canary\n") && file.contains("LISTEN_ADDR=localhost:8080\n"),
         "{file}"
     );
+}
+
+#[test]
+fn on_postgresql_it_leaves_behind_what_a_server_needs() {
+    let place = Place::empty();
+    let database = PgDatabase::create();
+    let mut without = setup(place.path(), &["--openai-key", "sk-x"]);
+    without.env("DATABASE_URL", database.url());
+    assert!(failed(without).contains("ENCRYPTION_KEY is not set"));
+    assert!(!place.path().join(".env").exists());
+
+    let mut command = setup(
+        place.path(),
+        &["--openai-key", "sk-x", "--management-token", "management", "--addr", "127.0.0.1:0"],
+    );
+    command
+        .env("DATABASE_URL", database.url())
+        .env("ENCRYPTION_KEY", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let text = printed(command);
+    assert!(text.contains("PostgreSQL of DATABASE_URL, version ") && text.contains("sk-lp-"), "{text}");
+    let mut server = llm_proxy(["server"]);
+    server.current_dir(place.path());
+    let server = Server::of(server, &place);
+    let args = [
+        "manage",
+        "project",
+        "list",
+        "--management-token",
+        "management",
+        "--manage-api-base-url",
+        &server.base_url,
+    ];
+    let ended: Ended = llm_proxy(args).output().unwrap().into();
+    assert!(
+        ended.code == Some(0) && ended.stdout.contains("DefaultProject"),
+        "{ended:?}\n{}",
+        server.log()
+    );
+    assert!(!place.path().join("data").exists(), "nothing is made beside a server's database");
+
+    let mut nobody = setup(place.path(), &["--openai-key", "sk-x"]);
+    nobody.env("DATABASE_URL", "postgres://user:canary@127.0.0.1:1/nowhere");
+    let ended: Ended = nobody.output().unwrap().into();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(!ended.stderr.contains("canary") && ended.stderr.lines().count() == 1, "{ended:?}");
 }

@@ -107,3 +107,15 @@ fn status_of_a_directory_without_a_database_is_an_error_in_one_line() {
     );
     assert_eq!(root.path().read_dir().unwrap().count(), 0, "status writes nothing");
 }
+
+#[test]
+fn completions_know_the_commands() {
+    let complete = "set +eu; source <(llm-proxy completion bash); COMP_WORDS=(llm-proxy manage token re); COMP_CWORD=3; \
+                    $(complete -p llm-proxy | sed 's/.*-F \\([^ ]*\\).*/\\1/') llm-proxy re token; echo \"${COMPREPLY[*]}\"";
+    let ended: Ended = crate::by_hand::bash(complete, std::path::Path::new("/")).output().unwrap().into();
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "revoke revoke-all\n"), "{ended:?}");
+    for shell in ["zsh", "fish", "elvish", "powershell"] {
+        let ended = run(["completion", shell]);
+        assert!(ended.code == Some(0) && ended.stdout.contains("revoke-all"), "{shell}: {ended:?}");
+    }
+}

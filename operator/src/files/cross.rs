@@ -22,11 +22,12 @@ pub(super) struct Known {
 /// All of them, in the order of the objects.
 pub(super) fn faults(scan: &Scan, known: &Known) -> Vec<Fault> {
     let mut found = Vec::new();
+    let wishes = wishes(scan);
     for manifest in scan.manifests.values() {
         match &manifest.spec {
             Spec::ProxyConfig(_) => {}
             Spec::Project(spec) => project(scan, known, manifest, spec, &mut found),
-            Spec::Token(spec) => token(scan, known, manifest, spec, &mut found),
+            Spec::Token(spec) => token(scan, known, &wishes, manifest, spec, &mut found),
         }
     }
     found
@@ -97,7 +98,23 @@ fn project(scan: &Scan, known: &Known, manifest: &Manifest, spec: &LlmProjectSpe
     }
 }
 
-fn token(scan: &Scan, known: &Known, manifest: &Manifest, spec: &WitheringTokenSpec, found: &mut Vec<Fault>) {
+/// The tokens that want each Secret, by namespace and name: nearly always one.
+type Wishes<'s> = BTreeMap<(&'s str, &'s str), Vec<&'s Manifest>>;
+
+fn wishes(scan: &Scan) -> Wishes<'_> {
+    let mut wishes = Wishes::new();
+    for manifest in scan.manifests.values() {
+        if let Spec::Token(spec) = &manifest.spec
+            && spec.state != crds::TokenState::Revoked
+        {
+            let secret = (manifest.key.namespace.as_str(), secret_name(&manifest.key.name, spec));
+            wishes.entry(secret).or_default().push(manifest);
+        }
+    }
+    wishes
+}
+
+fn token(scan: &Scan, known: &Known, wishes: &Wishes<'_>, manifest: &Manifest, spec: &WitheringTokenSpec, found: &mut Vec<Fault>) {
     let namespace = &manifest.key.namespace;
     let project = ObjectKey {
         kind: Kind::LlmProject,
@@ -120,7 +137,8 @@ fn token(scan: &Scan, known: &Known, manifest: &Manifest, spec: &WitheringTokenS
     if owner == Some(&manifest.key) || spec.state == crds::TokenState::Revoked {
         return;
     }
-    let rival = scan.manifests.values().find(|other| other.key != manifest.key && wants(other, &wanted));
+    let wish = wishes.get(&(wanted.0.as_str(), wanted.1.as_str()));
+    let rival = wish.and_then(|tokens| tokens.iter().find(|other| other.key != manifest.key));
     let message = match (owner, rival) {
         (Some(owner), _) => format!("Secret {}/{} is that of {owner}; name another", wanted.0, wanted.1),
         (None, Some(rival)) => format!(
@@ -130,10 +148,4 @@ fn token(scan: &Scan, known: &Known, manifest: &Manifest, spec: &WitheringTokenS
         (None, None) => return,
     };
     found.push(manifest.place.fault("spec.secret.name", message));
-}
-
-fn wants(manifest: &Manifest, secret: &(String, String)) -> bool {
-    let Spec::Token(spec) = &manifest.spec else { return false };
-    let named = (manifest.key.namespace.as_str(), secret_name(&manifest.key.name, spec));
-    spec.state != crds::TokenState::Revoked && named == (secret.0.as_str(), secret.1.as_str())
 }

@@ -2,6 +2,7 @@
 //! It refuses to know other documents; what needs two of them stands in `cross.rs`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use crds::names::MAX_SECRET_NAME_IN_FILES;
 use crds::{Kind, LlmProject, LlmProjectSpec, Mode, ProxyConfig, ProxyConfigSpec, Validate, Violation, WitheringToken, WitheringTokenSpec};
@@ -30,6 +31,8 @@ pub(super) enum Spec {
 pub(super) struct Manifest {
     pub(super) key: ObjectKey,
     pub(super) spec: Spec,
+    /// The spec as it is stored: made once, because every pass compares it.
+    pub(super) stored: Arc<Value>,
     pub(super) place: Place,
 }
 
@@ -114,7 +117,18 @@ fn typed<K: DeserializeOwned>(kind: Kind, document: &Value, place: Place, spec: 
     let mut told = HashSet::new();
     faults.retain(|fault| told.insert(fault.field.clone()));
     match (key, spec) {
-        (Some(key), Some(spec)) if faults.is_empty() => Ok(Manifest { key, spec, place }),
+        (Some(key), Some(spec)) if faults.is_empty() => match spec.to_json() {
+            Ok(stored) => Ok(Manifest {
+                key,
+                stored: Arc::new(stored),
+                spec,
+                place,
+            }),
+            Err(error) => {
+                let faults = vec![place.fault("spec", format!("cannot be stored: {error}"))];
+                Err(Rejected { key: Some(key), faults })
+            }
+        },
         (key, _) => Err(Rejected { key, faults }),
     }
 }

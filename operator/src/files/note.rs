@@ -40,29 +40,28 @@ impl Noting<'_> {
         }
         let mut invalid: HashMap<ObjectKey, String> = HashMap::new();
         for (key, manifest) in &scan.manifests {
-            let objections = self.objections(manifest, stored.get(key));
+            let same_spec = stored.get(key).is_some_and(|object| object.spec == *manifest.stored);
+            let objections = self.objections(manifest, stored.get(key).filter(|_| !same_spec));
             if let Some(first) = objections.first() {
                 invalid.insert(key.clone(), first.to_string());
                 faults.extend(objections);
                 continue;
             }
-            let spec = manifest.spec.to_json().map_err(|error| StoreError::Corrupt {
-                what: "manifest",
-                why: error.to_string(),
-            })?;
-            let known = stored
-                .get(key)
-                .is_some_and(|object| object.spec == spec && *object.source == *manifest.place.source);
+            let known = same_spec && stored.get(key).is_some_and(|object| *object.source == *manifest.place.source);
             if !known {
                 stored.insert(
                     key.clone(),
-                    self.fleet.see_file_object(&key.stored(), &manifest.place.source, &spec).await?,
+                    self.fleet
+                        .see_file_object(&key.stored(), &manifest.place.source, &manifest.stored)
+                        .await?,
                 );
             }
         }
         let mut objects = BTreeMap::new();
         for (key, object) in stored {
-            let spec = match Spec::of_stored(key.kind, &object.spec) {
+            // What stands in the manifest has been read already.
+            let declared = scan.manifests.get(&key).filter(|manifest| *manifest.stored == object.spec);
+            let spec = match declared.map_or_else(|| Spec::of_stored(key.kind, &object.spec), |manifest| Ok(manifest.spec.clone())) {
                 Ok(spec) => spec,
                 Err(error) => {
                     tracing::error!(kind = %key.kind, namespace = key.namespace, name = key.name, "the stored spec cannot be read: {error}");

@@ -13,7 +13,7 @@ use super::manifest::{self, Manifest, Rejected};
 use super::object_key::ObjectKey;
 use super::place::Place;
 use super::secret_manifest::{self, SecretManifest};
-use super::sources::{Reading, Sources, Text};
+use super::sources::{Reading, Seen, Sources, Text};
 
 /// What one look showed.
 #[derive(Debug, Default)]
@@ -48,6 +48,7 @@ struct FileScan {
 #[derive(Debug)]
 pub(super) struct Scanner {
     sources: Sources,
+    seen: Seen,
     before: Option<(Reading, Arc<Scan>)>,
     files: HashMap<Arc<str>, (Text, Arc<FileScan>)>,
 }
@@ -57,6 +58,7 @@ impl Scanner {
     pub(super) fn new(sources: Sources) -> Self {
         Self {
             sources,
+            seen: Seen::default(),
             before: None,
             files: HashMap::new(),
         }
@@ -64,7 +66,7 @@ impl Scanner {
 
     /// Looks once. Blocking. The same scan is returned while no byte changes.
     pub(super) fn scan(&mut self) -> Arc<Scan> {
-        let reading = self.sources.read();
+        let reading = self.sources.read(&mut self.seen);
         if let Some((before, scan)) = &self.before
             && *before == reading
         {

@@ -1,16 +1,21 @@
 //! The `-f` paths and what lies under them now: folders, files and standard input, as texts.
 //! It refuses to know what the texts declare.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::fault::Fault;
 
 /// The source of objects that came through standard input, and how it is shown.
 pub(super) const STDIN: &str = "<stdin>";
+/// How long a file must have rested to be known again by what the system says of it: more than the coarsest resolution of a file's times.
+const REST: Duration = Duration::from_secs(3);
 /// The largest manifest that is read, in bytes; larger is not a manifest.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// What a folder is searched for, not recursively.
@@ -116,8 +121,8 @@ impl Sources {
         })
     }
 
-    /// Reads everything once. Blocking.
-    pub(super) fn read(&self) -> Reading {
+    /// Reads everything once, but for files that `seen` knows to be what they were. Blocking.
+    pub(super) fn read(&self, seen: &mut Seen) -> Reading {
         let mut reading = Reading {
             complete: true,
             ..Reading::default()
@@ -134,20 +139,21 @@ impl Sources {
                     });
                 }
                 From::Path(path) => match files_under(path) {
-                    Ok(files) => files.iter().for_each(|file| reading.take(index, root, path, file)),
+                    Ok(files) => files.iter().for_each(|file| reading.take(index, root, path, file, seen)),
                     Err(error) => reading.fail(path, &root.shown, &error),
                 },
             }
         }
+        seen.forget_others(&reading);
         reading
     }
 }
 
 impl Reading {
-    fn take(&mut self, index: usize, root: &Root, path: &Path, file: &Path) {
+    fn take(&mut self, index: usize, root: &Root, path: &Path, file: &Path, seen: &mut Seen) {
         let below = file.strip_prefix(path).ok().filter(|below| !below.as_os_str().is_empty());
         let shown = below.map_or_else(|| root.shown.clone(), |below| Path::new(&root.shown).join(below).display().to_string());
-        match read_text(file) {
+        match seen.read(file) {
             Ok(text) => {
                 let source: Arc<str> = file.to_string_lossy().into();
                 // The same file may lie under two roots; it is one file all the same.
@@ -156,7 +162,7 @@ impl Reading {
                         file: shown.into(),
                         source,
                         root: index,
-                        text: text.into(),
+                        text,
                     });
                 }
             }
@@ -197,8 +203,70 @@ fn files_under(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read_text(file: &Path) -> io::Result<String> {
-    let metadata = fs::metadata(file)?;
+/// The files that were read, and what the system said of them then. A file is taken for unchanged only if all of it is the same, and if it had
+/// rested for a while when it was read: a change within the resolution of the system's clock would leave no trace.
+#[derive(Debug)]
+pub(super) struct Seen {
+    files: HashMap<PathBuf, (Stamp, Arc<str>)>,
+    rest: Duration,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            files: HashMap::new(),
+            rest: REST,
+        }
+    }
+}
+
+/// Device, inode, size, modification and change (seconds and nanoseconds). The change time cannot be set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp([i64; 7]);
+
+impl Stamp {
+    fn of(file: &Metadata) -> Self {
+        let signed = u64::cast_signed;
+        Self([
+            signed(file.dev()),
+            signed(file.ino()),
+            signed(file.size()),
+            file.mtime(),
+            file.mtime_nsec(),
+            file.ctime(),
+            file.ctime_nsec(),
+        ])
+    }
+}
+
+impl Seen {
+    /// A file's text, from memory if it is unchanged. The file is looked at in any case.
+    fn read(&mut self, file: &Path) -> io::Result<Arc<str>> {
+        let metadata = fs::metadata(file)?;
+        let stamp = Stamp::of(&metadata);
+        if let Some((_, text)) = self.files.get(file).filter(|(before, _)| *before == stamp) {
+            return Ok(Arc::clone(text));
+        }
+        self.files.remove(file);
+        let changed = u64::try_from(metadata.ctime()).map_or(UNIX_EPOCH, |seconds| UNIX_EPOCH + Duration::from_secs(seconds));
+        // Of a clock that was set back nothing is believed.
+        let rested = changed.elapsed().is_ok_and(|passed| passed >= self.rest);
+        let text: Arc<str> = read_text(file, &metadata)?.into();
+        if rested {
+            self.files.insert(file.to_path_buf(), (stamp, Arc::clone(&text)));
+        }
+        Ok(text)
+    }
+
+    fn forget_others(&mut self, reading: &Reading) {
+        if self.files.len() > reading.texts.len() {
+            let there: HashSet<&str> = reading.texts.iter().map(|text| &*text.source).collect();
+            self.files.retain(|file, _| there.contains(&*file.to_string_lossy()));
+        }
+    }
+}
+
+fn read_text(file: &Path, metadata: &Metadata) -> io::Result<String> {
     if !metadata.is_file() {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -224,13 +292,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_unchanged_file_is_not_read_again_and_a_changed_one_is_even_if_size_and_time_are_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.yaml");
+        fs::write(&file, "x: 1").unwrap();
+        let mut seen = Seen {
+            rest: Duration::ZERO,
+            ..Seen::default()
+        };
+        let first = seen.read(&file).unwrap();
+        assert!(Arc::ptr_eq(&first, &seen.read(&file).unwrap()), "it is what it was");
+        let modified = fs::metadata(&file).unwrap().modified().unwrap();
+        // The system's clock for files ticks every few milliseconds.
+        let text = std::iter::repeat_with(|| {
+            fs::write(&file, "x: 2").unwrap();
+            fs::File::options().write(true).open(&file).unwrap().set_modified(modified).unwrap();
+            seen.read(&file).unwrap()
+        });
+        assert!(text.take(1_000_000).any(|text| *text == *"x: 2"));
+        let mut wary = Seen::default();
+        let one = wary.read(&file).unwrap();
+        assert!(!Arc::ptr_eq(&one, &wary.read(&file).unwrap()), "it has not rested yet");
+    }
+
+    #[test]
     fn a_folder_is_read_for_manifests_only_and_not_below() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["b.yaml", "a.yml", "c.json", "d.txt", ".e.yaml", "f.yaml~"] {
             fs::write(dir.path().join(name), "x: 1").unwrap();
         }
         fs::create_dir(dir.path().join("g.yaml")).unwrap();
-        let reading = Sources::new(vec![dir.path().to_path_buf(), dir.path().join("b.yaml")], Some("y: 2".to_owned())).read();
+        let reading = Sources::new(vec![dir.path().to_path_buf(), dir.path().join("b.yaml")], Some("y: 2".to_owned())).read(&mut Seen::default());
         let names: Vec<_> = reading
             .texts
             .iter()
@@ -245,7 +337,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("empty.yaml"), " \n").unwrap();
         fs::write(dir.path().join("latin.yaml"), b"\xff\xfe").unwrap();
-        let reading = Sources::new(vec![dir.path().to_path_buf(), dir.path().join("gone")], None).read();
+        let reading = Sources::new(vec![dir.path().to_path_buf(), dir.path().join("gone")], None).read(&mut Seen::default());
         assert!(!reading.complete && reading.texts.is_empty());
         let said: Vec<String> = reading.failed.iter().map(|failed| failed.fault.to_string()).collect();
         assert!(said[0].contains("empty.yaml: cannot be read: it is empty"), "{said:?}");

@@ -204,9 +204,12 @@ impl<'a> Key<'a> {
 /// The content of a string whose raw text begins at offset `start`. Refused: what RFC 8259 §7 does not allow (bare control characters, unknown
 /// escapes), and surrogates without their other half, which no two parsers read alike.
 pub(crate) fn unescape(raw: &str, start: usize) -> Result<Cow<'_, str>, Fault> {
-    let Some(first) = raw.bytes().position(|byte| byte == b'\\' || byte < 0x20) else {
+    let strange = |byte: u8| byte == b'\\' || byte < 0x20;
+    // Without an early exit this is done many bytes at once, and nearly every name is plain.
+    if !raw.bytes().fold(false, |found, byte| found | strange(byte)) {
         return Ok(Cow::Borrowed(raw));
-    };
+    }
+    let first = raw.bytes().position(strange).unwrap_or(raw.len());
     let mut out = String::with_capacity(raw.len());
     out.push_str(raw.get(..first).unwrap_or_default());
     let mut chars = raw.get(first..).unwrap_or_default().char_indices();

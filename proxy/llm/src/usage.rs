@@ -72,7 +72,9 @@ impl Usage {
                 "input_tokens_details" => report.cached[1] = read_detail(cursor, "cached_tokens")?,
                 "completion_tokens_details" => report.reasoning[0] = read_detail(cursor, "reasoning_tokens")?,
                 "output_tokens_details" => report.reasoning[1] = read_detail(cursor, "reasoning_tokens")?,
-                _ => drop(cursor.value(1)?),
+                _ => {
+                    cursor.value(1)?;
+                }
             }
             Ok::<(), Fault>(())
         })?;

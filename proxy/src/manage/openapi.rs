@@ -52,7 +52,8 @@ pub fn document() -> Value {
     document["info"] = json!({
         "title": "llm-proxy management",
         "version": env!("CARGO_PKG_VERSION"),
-        "description": "Projects, tokens, usage and audit of an llm-proxy fleet. Errors are `{\"error\", \"code\"}`. Rows that a declared resource owns \
+        "description": "Projects, tokens, usage and audit of an llm-proxy fleet. \
+            Errors are `{\"error\", \"code\"}`. Rows that a declared resource owns \
             are shown and only revoked. Lists are arrays; the next page is linked in `Link` and `X-Next-Cursor`.",
         "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
     });

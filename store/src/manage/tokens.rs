@@ -103,7 +103,7 @@ macro_rules! select_tokens {
             "SELECT t.id, t.project_id, t.origin, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.alias, t.state, t.state_at, t.expires_at,
                 t.max_requests, t.created_at, t.version, q.used, r.prefix, r.ends_at,
                 (SELECT CAST(SUM(u.requests) AS BIGINT) FROM usage u WHERE u.fleet_id = t.fleet_id AND u.token_id = t.id) AS booked,
-                (SELECT MAX(u.last_at) FROM usage u WHERE u.fleet_id = t.fleet_id AND u.token_id = t.id) AS last_used_at
+                (SELECT MAX(u.last_at) FROM usage u WHERE u.fleet_id = t.fleet_id AND u.token_id = t.id) AS last_at
             FROM tokens t LEFT JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
                 AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.max_units IS NOT NULL
             LEFT JOIN token_revisions r ON r.digest = (SELECT n.digest FROM token_revisions n
@@ -396,8 +396,8 @@ impl ManagedToken {
             expires_at: row.optional_int("expires_at")?.or(row.optional_int("ends_at")?).map(DbTime),
             max_requests,
             requests: count(used.or(booked).unwrap_or(0)),
-            // 0 stands where nobody noted it.
-            last_used_at: row.optional_int("last_used_at")?.filter(|at| *at > 0).map(DbTime),
+            // Zero in rows that are older than the column.
+            last_used_at: row.optional_int("last_at")?.filter(|at| *at > 0).map(DbTime),
             created_at: DbTime(row.int("created_at")?),
             version: row.int("version")?,
         })

@@ -413,7 +413,9 @@ async fn usage_is_summed_by_what_is_asked_for(database: Database) {
         ..UsageDelta::default()
     };
     let deltas = [delta(1, tokens[0], "m", 1), delta(2, tokens[0], "n", 2), delta(2, tokens[1], "m", 4)];
-    world.fleet.add_usage(HolderId::new(), 1, &deltas).await.unwrap();
+    assert_eq!(world.fleet.managed_token(tokens[0]).await.unwrap().last_used_at, None);
+    world.fleet.add_usage(store::HolderId::new(), 1, &deltas).await.unwrap();
+    assert_eq!(world.fleet.managed_token(tokens[0]).await.unwrap().last_used_at, Some(T0.plus_ms(2)));
     let sums = |filter: UsageFilter, by: UsageGrouping| {
         let fleet = world.fleet.clone();
         async move { fleet.usage_sums(&filter, by, 0, 10).await.unwrap() }

@@ -2,9 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
-use store::{CredentialSpec, ProjectSpec};
+use store::{Act, CredentialSpec, IdempotencyKey, NewToken, ProjectSpec, StoredAnswer, TokenValue};
 
-use crate::harness::{Database, on_every_engine, project_spec};
+use crate::harness::{Database, echo, on_every_engine, project_spec};
+use crate::manage::{act, create};
 
 /// Every text that would give `secret` away: raw, hex, and base64 at each of the three alignments within a longer value.
 fn disguises(secret: &str) -> Vec<String> {
@@ -70,4 +71,47 @@ async fn no_token_and_no_provider_key_lies_in_the_files(database: Database) {
     }
 }
 
-on_every_engine!(no_token_and_no_provider_key_lies_in_the_files);
+/// A kept answer holds a fresh token, and an audit row speaks of it: neither lets it be seen.
+async fn what_manage_keeps_shows_no_token_and_no_provider_key(database: Database) {
+    let world = database.fleet().await;
+    world.fleet.put_providers(&[echo()]).await.unwrap();
+    let key = "sk-0123456789-0123456789-0123456789"; // the one that `create` gives
+    let project = create(&world, "p", &act("project.create")).await.unwrap();
+    let new = NewToken {
+        project,
+        name: None,
+        ttl_ms: 60_000,
+        max_requests: None,
+        value: TokenValue::mint(),
+    };
+    let repeatable = Act {
+        idempotency: Some(IdempotencyKey {
+            scope: "POST /manage/tokens".into(),
+            key: "k".into(),
+            request_digest: [1; 32],
+        }),
+        ..act("token.create")
+    };
+    let answer = |_: &_| StoredAnswer {
+        status: 200,
+        version: None,
+        body: format!("{{\"token\":\"{}\"}}", new.value.expose()).into(),
+        replayed: false,
+    };
+    world.fleet.create_token(&repeatable, &new, answer).await.unwrap();
+    assert!(world.fleet.kept_answer(&repeatable).await.unwrap().is_some(), "it is kept");
+    let folder = world.database.contents().await;
+    for secret in [key, new.value.expose(), &new.value.expose()[15..]] {
+        assert!(found_in(&folder, secret).is_empty(), "in the log");
+    }
+    world.store.close().await;
+    let folder = world.database.contents().await;
+    for secret in [key, new.value.expose(), &new.value.expose()[15..]] {
+        assert!(found_in(&folder, secret).is_empty(), "in the file");
+    }
+}
+
+on_every_engine!(
+    no_token_and_no_provider_key_lies_in_the_files,
+    what_manage_keeps_shows_no_token_and_no_provider_key,
+);

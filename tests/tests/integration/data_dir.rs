@@ -79,10 +79,63 @@ fn a_start_on_a_full_disk_says_so_and_the_next_one_is_clean() {
     tmpfs.fill();
     let (code, stderr) = setup.fails();
     assert_eq!(code, Some(1), "{stderr}");
-    assert!(stderr.contains("full") || stderr.contains("No space left"), "{stderr}");
+    assert!(
+        stderr.to_lowercase().contains("no space left") && stderr.contains("free some space"),
+        "{stderr}"
+    );
     tmpfs.free();
     let process = setup.start();
     assert_eq!(process.send(&Request::get("/v1/models").bearer(&process.key("app"))).status, 200);
+}
+
+#[test]
+fn an_emptied_database_is_refused_in_one_line_instead_of_starting_as_new() {
+    let setup = Setup::new(&echo_folder());
+    setup.start().stop();
+    let database = setup.data().join("llm-proxy.db");
+    fs::write(&database, "").unwrap();
+    for log in ["-wal", "-shm"] {
+        drop(fs::remove_file(setup.data().join(format!("llm-proxy.db{log}"))));
+    }
+    let said = gives_up(&setup, "llm-proxy.db is empty");
+    assert!(said.contains("restore it"), "{said}");
+    assert_eq!(fs::metadata(&database).unwrap().len(), 0, "nothing was touched");
+}
+
+#[test]
+fn what_is_no_file_in_the_place_of_a_key_is_a_warning_in_the_log() {
+    let setup = Setup::new(&echo_folder());
+    let process = setup.start();
+    let (path, elsewhere) = (setup.secret_path("app"), setup.data().join("elsewhere"));
+    fs::rename(&path, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    let warning = wait::some("a warning", wait::SOON, || {
+        let stderr = process.stderr();
+        let lines = stderr.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.filter(|line| line["level"] == "WARN").find(|line| line["name"] == "app")
+    });
+    assert!(
+        warning["message"].as_str().is_some_and(|message| message.contains("remove it")),
+        "{warning}"
+    );
+}
+
+#[test]
+fn a_project_without_its_key_is_told_on_standard_error_before_ready() {
+    let folder = Folder::empty();
+    folder.put("fleet.yaml", &manifests::fleet("http://127.0.0.1:9"));
+    folder.put(
+        "project.yaml",
+        &format!("{}---\n{}", manifests::project("app", ""), manifests::key_secret("app", " \n")),
+    );
+    folder.put("token.yaml", &manifests::token("app", "app", ""));
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let setup = Setup::new(&folder).arg("--log-file").arg(&log.path().display().to_string());
+    let process = setup.start();
+    let stderr = process.stderr();
+    let said: Vec<&str> = stderr.lines().filter(|line| line.starts_with("LLMProject team/app: ")).collect();
+    assert_eq!(said.len(), 1, "{stderr}");
+    assert!(said[0].contains("\"api-key\"") && said[0].contains("add it"), "{stderr}");
 }
 
 #[test]

@@ -159,7 +159,8 @@ fn page_headers() -> Value {
 }
 
 fn etag() -> Value {
-    json!({"ETag": {"description": "The object's version. Counters move without it.", "schema": {"type": "string", "maxLength": 20, "pattern": "^\"[0-9]{1,18}\"$"}}})
+    let schema = json!({"type": "string", "maxLength": 20, "pattern": "^\"[0-9]{1,18}\"$"});
+    json!({"ETag": {"description": "The object's version. Counters move without it.", "schema": schema}})
 }
 
 fn if_match() -> Value {
