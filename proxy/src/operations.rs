@@ -71,7 +71,7 @@ impl Operations {
 }
 
 /// The answer where the thread carries no streams: on the management port.
-pub(crate) fn answer_at_once(shared: &Shared, head: &request::Parts) -> Option<Response<Bytes>> {
+pub(crate) fn answer_at_once(shared: &Arc<Shared>, head: &request::Parts) -> Option<Response<Bytes>> {
     let path = head.uri.path();
     if !matches!(path, "/health" | "/ready" | "/live" | "/metrics") {
         return None;
@@ -98,7 +98,7 @@ fn wants_json(head: &request::Parts) -> bool {
     head.headers.get(ACCEPT).is_some_and(|v| v.as_bytes().starts_with(b"application/json"))
 }
 
-fn metrics(shared: &Shared, as_json: bool) -> Response<Bytes> {
+fn metrics(shared: &Arc<Shared>, as_json: bool) -> Response<Bytes> {
     if as_json {
         return answer(StatusCode::OK, JSON, metrics::json(shared));
     }

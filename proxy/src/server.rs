@@ -189,10 +189,10 @@ impl Proxy {
         }
         Ok(Self {
             address,
-            shared,
             phase,
             threads,
             manage: manage.map(|manage| ManageTasks::start(manage, &shared, own)),
+            shared,
             control: Control::Waiting(Inboxes {
                 loads: load_requests,
                 leases: lease_requests,

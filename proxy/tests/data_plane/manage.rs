@@ -51,7 +51,10 @@ async fn on_a_port_of_its_own_it_is_not_beside_v1() {
         assert_eq!(client.send(request("POST", path, "{}")).await.status, 405, "{path}");
     }
     assert_eq!(stage.send(request("GET", "/ready", "")).await.status, 200);
-    assert_eq!(stage.send(request("GET", "/metrics", "")).await.verdict(), (404, "endpoint_not_found".into()));
+    assert_eq!(
+        stage.send(request("GET", "/metrics", "")).await.verdict(),
+        (404, "endpoint_not_found".into())
+    );
     drop(client);
     assert!(stage.drain().await.leases_returned);
     assert!(tokio::net::TcpStream::connect(address).await.is_err(), "closed with the process");
