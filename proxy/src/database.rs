@@ -20,6 +20,7 @@ const WRITERS: usize = 3;
 pub(crate) struct DatabaseState {
     waits_for: Mutex<Option<String>>,
     failures: Mutex<[Option<&'static str>; WRITERS]>,
+    outgrown: Mutex<Option<String>>,
 }
 
 impl DatabaseState {
@@ -30,6 +31,19 @@ impl DatabaseState {
     /// What the process waits for until its first contact.
     pub(crate) fn awaited(&self) -> Option<String> {
         self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes whether a migration went beyond what this binary can use (contracts.md §5). Returns whether that is news.
+    pub(crate) fn outgrew(&self, why: Option<String>) -> bool {
+        let mut noted = self.outgrown.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = *noted != why;
+        *noted = why;
+        news
+    }
+
+    /// Why this binary is too old for the schema, if it is.
+    pub(crate) fn outgrown(&self) -> Option<String> {
+        self.outgrown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Notes how a write ended.

@@ -113,6 +113,8 @@ fn unrendered() -> Response<Bytes> {
 fn unready(shared: &Shared) -> Option<String> {
     if shared.draining.load(Ordering::Relaxed) {
         Some("shutting down".to_owned())
+    } else if let Some(why) = shared.database.outgrown() {
+        Some(why)
     } else if !shared.synced.load(Ordering::Relaxed) {
         let awaited = shared.database.awaited();
         Some(awaited.unwrap_or_else(|| "waiting for the first contact with the database".to_owned()))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use store::Claim;
 
-use super::values::{claim, deadline, duration, listen_addr, origin};
+use super::values::{claim, deadline, duration, listen_addr, origin, stale_after};
 use super::{ConfigFile, LogArgs};
 
 /// Flags of every command that serves /v1.
@@ -38,7 +38,7 @@ pub(crate) struct ServeArgs {
     pub(crate) reply_idle_timeout: Duration,
 
     /// How long known tokens are served while the database cannot be reached; then /v1 answers 503 until it can
-    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = stale_after)]
     pub(crate) stale_after: Duration,
 
     /// After SIGTERM: how long to go on accepting while /ready says 503

@@ -86,6 +86,13 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
 }
 
 /// As [`duration`], and longer than nothing.
+pub(super) fn stale_after(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        window if window < Duration::from_secs(2) => Err("the database is looked at once a second: give 2s or more".to_owned()),
+        window => Ok(window),
+    }
+}
+
 pub(super) fn deadline(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("a deadline must be longer than 0s".to_owned()),
@@ -231,6 +238,8 @@ mod tests {
     fn a_deadline_is_not_at_once() {
         assert_eq!(deadline("10m"), Ok(Duration::from_secs(600)));
         assert!(deadline("0s").is_err());
+        assert_eq!(stale_after("2s"), Ok(Duration::from_secs(2)));
+        assert!(stale_after("1s").is_err());
     }
 
     #[test]

@@ -46,7 +46,11 @@ pub(super) async fn set_up(plan: &Plan, choice: &Choice, write: impl FnOnce() ->
         }
         NoContact::Ever(failure) => failure,
     })?;
-    let created = match (write(), &plan.project) {
+    let written = match &plan.project {
+        Some(project) => must_be_free(&contact.fleet, &project.name).await.and_then(|()| write()),
+        None => write(),
+    };
+    let created = match (written, &plan.project) {
         (Err(failure), _) => Err(failure),
         (Ok(()), None) => Ok(None),
         (Ok(()), Some(project)) => create(&contact.fleet, writer, plan, &project.name, project.hours).await.map(Some),
@@ -56,6 +60,15 @@ pub(super) async fn set_up(plan: &Plan, choice: &Choice, write: impl FnOnce() ->
         version: SchemaInfo::NEWEST,
         created: created?,
     })
+}
+
+/// Whether the name can be given, asked before anything is written: what stands in the configuration stays if it cannot.
+async fn must_be_free(fleet: &Fleet, name: &str) -> Result<(), Failure> {
+    match fleet.is_project_name_taken(name).await {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(failed(name, &ManageError::NameTaken)),
+        Err(error) => Err(Failure::new(format_args!("project {name}: {error}"))),
+    }
 }
 
 async fn create(fleet: &Fleet, writer: HolderId, plan: &Plan, name: &str, hours: u32) -> Result<Created, Failure> {

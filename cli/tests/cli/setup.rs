@@ -121,7 +121,8 @@ fn run_again_it_keeps_what_it_is_not_told_and_what_is_not_its_own() {
     let text = printed(setup(place.path(), &["--openai-key", "sk-second"]));
     assert!(field(&text, "Project").starts_with("DefaultProject ("), "{text}");
     assert_eq!(read(), first.replace("sk-first", "sk-second"));
-    let line = failed(setup(place.path(), &[]));
+    // Whatever else it is told, it changes nothing if it fails.
+    let line = failed(setup(place.path(), &["--addr", "127.0.0.1:9999", "--management-token", "another"]));
     assert!(line.contains("DefaultProject") && line.contains("--project"), "{line}");
     assert_eq!(read(), first.replace("sk-first", "sk-second"));
 }

@@ -53,6 +53,7 @@ pub(crate) struct Follower {
     /// Rises when the database was restored from an older copy: look-ups begun before are worth nothing.
     era: u64,
     heartbeat: Option<(FeedVersion, Instant)>,
+    schema_seen: Option<Instant>,
     outage: Outage,
     unwritten: Outage,
 }
@@ -83,6 +84,7 @@ impl Follower {
             queued: VecDeque::new(),
             era: 0,
             heartbeat: None,
+            schema_seen: None,
             outage: Outage::new("the database cannot be read: known tokens are served until the stale window ends"),
             unwritten: Outage::new("the heartbeat cannot be written: what this replica follows is not known to others"),
         }
@@ -285,6 +287,27 @@ impl Follower {
         (version != self.applied && !self.unwritten.lasts()).then(|| at + ACKNOWLEDGE_EVERY)
     }
 
+    /// A newer binary may have migrated: a replica that cannot use the schema any more leaves the load balancer, and says why.
+    async fn look_at_the_schema(&mut self, now: Instant, every: Duration) {
+        if self.schema_seen.is_some_and(|at| now.duration_since(at) < every) {
+            return;
+        }
+        let Ok(Some(schema)) = self.fleet.store().schema_info().await else {
+            return;
+        };
+        self.schema_seen = Some(now);
+        let outgrown = schema
+            .check_reader()
+            .and_then(|()| schema.check_writer())
+            .err()
+            .map(|error| error.to_string());
+        if self.shared.database.outgrew(outgrown.clone())
+            && let Some(why) = outgrown
+        {
+            tracing::error!(why, "this process is not ready any more");
+        }
+    }
+
     async fn acknowledge(&mut self) {
         self.shared
             .acked_version
@@ -299,6 +322,7 @@ impl Follower {
             let stale_after = i64::try_from(stale_after).unwrap_or(i64::MAX);
             match self.fleet.heartbeat(self.holder, self.applied, stale_after).await {
                 Ok(()) => {
+                    self.look_at_the_schema(now, repeat).await;
                     self.heartbeat = Some((self.applied, Instant::now()));
                     self.unwritten.ended();
                     self.shared.database.wrote(Writer::Heartbeat, None);

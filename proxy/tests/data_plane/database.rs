@@ -137,3 +137,17 @@ async fn a_drain_without_a_database_ends_all_the_same() {
     let report = stage.drain().await;
     assert!(!report.leases_returned, "{report:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_grew_beyond_this_binary_makes_it_unready_until_it_fits_again() {
+    let stage = stage(Duration::from_secs(2)).await;
+    let ready = async || stage.send("GET /ready HTTP/1.1\r\nhost: x\r\n\r\n".to_owned()).await;
+    assert_eq!(ready().await.status, 200);
+    stage
+        .sql("UPDATE schema_info SET version = 900, min_reader = 900, min_writer = 900")
+        .await;
+    wait::until("not ready", || async { ready().await.status == 503 }).await;
+    assert!(ready().await.body.contains("version 900"), "{:?}", ready().await);
+    stage.sql("UPDATE schema_info SET version = 900, min_reader = 1, min_writer = 1").await;
+    wait::until("ready", || async { ready().await.status == 200 }).await;
+}

@@ -80,6 +80,15 @@ macro_rules! select_projects {
 }
 
 impl Fleet {
+    /// Whether one of the projects that came through `/manage` has this name. By the time of an answer another may have taken it.
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub async fn is_project_name_taken(&self, name: &str) -> Result<bool, StoreError> {
+        let text = "SELECT id FROM projects WHERE fleet_id = $1 AND origin = 'Api' AND name = $2";
+        Ok(sql!(self.store().read().await?, optional, text, self.key(), name)?.is_some())
+    }
+
     /// Projects of every origin that are not deleted, by name: `limit` of them after `after`.
     ///
     /// # Errors

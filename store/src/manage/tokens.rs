@@ -240,6 +240,12 @@ impl Fleet {
             let update = "UPDATE tokens SET max_requests = $3 WHERE fleet_id = $1 AND id = $2";
             sql!(tx, exec, update, key.as_str(), row.as_str(), max.map(stored))?;
             self.put_quota(&mut tx, id, PERIOD, max).await?;
+            if found.max_requests.is_none() {
+                // While there was no limit nobody reported to the quota; usage was booked all the same.
+                let count_on = "UPDATE quotas SET used = $3 WHERE fleet_id = $1 AND subject_kind = 'Token' AND subject_id = $2
+                    AND unit = 'Requests' AND window_kind = 'Lifetime' AND period = $4 AND used < $3";
+                sql!(tx, exec, count_on, key.as_str(), row.as_str(), stored(found.requests), PERIOD)?;
+            }
             changed.push("max_requests");
             takes_away |= max.is_some_and(|max| found.max_requests.is_none_or(|was| max < was));
         }

@@ -395,6 +395,54 @@ async fn lists_lead_from_page_to_page(database: Database) {
     assert_eq!(list(active).await, []);
 }
 
+async fn a_limit_that_is_put_on_a_token_counts_what_was_used_before(database: Database) {
+    let world = world(database).await;
+    let project = create(&world, "p", &act("project.create")).await.unwrap();
+    let token = issue(&world, &new_token(project, None), &act("token.create")).await;
+    let limit = async |max: Option<u64>| {
+        let patch = TokenPatch {
+            max_requests: Some(max),
+            ..TokenPatch::default()
+        };
+        world
+            .fleet
+            .change_managed_token(&act("token.update"), token, &patch)
+            .await
+            .unwrap()
+            .0
+            .requests
+    };
+    let book = async |seq: u64, requests: u64| {
+        let delta = UsageDelta {
+            day: 1,
+            project: Some(project),
+            token: Some(token),
+            requests,
+            ..UsageDelta::default()
+        };
+        let holder = HolderId::new();
+        world.fleet.add_usage(holder, seq, &[delta]).await.unwrap();
+    };
+    book(1, 9).await;
+    assert_eq!(limit(Some(5)).await, 9, "it is used up at once");
+    assert_eq!(limit(None).await, 9);
+    book(1, 6).await;
+    assert_eq!(limit(Some(20)).await, 15, "what came while there was no limit counts, too");
+    assert_eq!(limit(Some(30)).await, 15, "and is not counted twice");
+}
+
+async fn a_used_database_goes_a_version_back_and_up_again(database: Database) {
+    let world = world(database).await;
+    for name in ["a", "b"] {
+        create(&world, name, &act("project.create")).await.unwrap();
+    }
+    world.store.migrate_down(2).await.unwrap();
+    world.store.migrate().await.unwrap();
+    create(&world, "c", &act("project.create")).await.unwrap();
+    let chains = world.fleet.verify_audit().await.unwrap();
+    assert!(chains.iter().all(|chain| chain.first_broken_seq.is_none()), "{chains:?}");
+}
+
 async fn usage_is_summed_by_what_is_asked_for(database: Database) {
     let world = world(database).await;
     let project = create(&world, "p", &act("project.create")).await.unwrap();
@@ -465,5 +513,7 @@ on_every_engine!(
     a_token_that_is_made_while_its_project_is_deleted_does_not_outlive_it,
     a_project_wants_a_provider_that_is_there_and_a_key_that_it_needs,
     lists_lead_from_page_to_page,
+    a_limit_that_is_put_on_a_token_counts_what_was_used_before,
+    a_used_database_goes_a_version_back_and_up_again,
     usage_is_summed_by_what_is_asked_for,
 );

@@ -34,6 +34,13 @@ pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions> {
         return Err(refused("it must begin with postgres:// or postgresql://".into()));
     }
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    // A misspelt one would leave the connection less safe than was asked for.
+    let of_tls = |name: &&str| name.starts_with("ssl") && !PARAMETERS.contains(name);
+    if query.split('&').filter_map(|pair| pair.split('=').next()).any(|name| of_tls(&name)) {
+        return Err(refused(
+            "a parameter that begins with ssl is none of sslmode, sslrootcert, sslcert and sslkey".into(),
+        ));
+    }
     let known = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();
         let known = PARAMETERS.contains(&name) || name.starts_with("options[");

@@ -14,6 +14,7 @@ async fn a_url_that_cannot_be_used_is_refused_without_repeating_it() {
         "mysql://admin:hunter2@db/fleet",
         "postgres://admin:hunter2@db:notaport/fleet",
         "postgres://admin:hunter2@db/fleet?sslmode=hunter2x",
+        "postgres://admin:hunter2@db/fleet?sslmod=verify-full",
         "hunter2",
         "",
     ] {
