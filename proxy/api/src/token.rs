@@ -59,9 +59,9 @@ pub struct CreateToken {
     /// How long it lives.
     #[schema(minimum = 1, maximum = 525_600)]
     pub duration_minutes: u64,
-    /// How many requests it may make; 0 or absent: no limit.
+    /// How many requests it may make; 0, null or absent: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, minimum = 0, maximum = 9_007_199_254_740_991_i64)]
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     pub max_requests: Option<u64>,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -54,6 +54,14 @@ impl Fields {
         }
     }
 
+    /// As [`Fields::number`], where null says that there is none: answers say it so, and clients send back what they were answered.
+    pub(super) fn number_or_null(&self, name: &'static str, min: u64, max: u64) -> Result<Option<u64>, Problem> {
+        match self.0.get(name) {
+            Some(Value::Null) => Ok(None),
+            _ => self.number(name, min, max),
+        }
+    }
+
     pub(super) fn uuid(&self, name: &'static str) -> Result<Option<Uuid>, Problem> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
         match value.as_str().filter(|text| text.len() == 36).and_then(|text| Uuid::parse_str(text).ok()) {
@@ -125,6 +133,8 @@ mod tests {
             assert!(fields.number(name, 0, api::MAX_COUNT).is_err(), "{name}");
         }
         assert!(fields.number("a", 6, 10).is_err());
+        assert_eq!(fields.number_or_null("f", 0, 10).unwrap(), None);
+        assert!(fields.number_or_null("g", 0, 10).is_err());
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(super) async fn create(State(context): State<Arc<Context>>, inbound: Inbound
         project: project.into(),
         name: name(&fields)?.map(str::to_owned),
         ttl_ms: milliseconds(minutes),
-        max_requests: fields.number("max_requests", 0, MAX_COUNT)?.filter(|max| *max > 0),
+        max_requests: fields.number_or_null("max_requests", 0, MAX_COUNT)?.filter(|max| *max > 0),
         value: TokenValue::mint(),
     };
     let (act, _busy) = context.repeatable("token.create", &inbound)?;
