@@ -106,7 +106,7 @@ impl Problem {
         Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "database_unavailable",
-            "The database does not answer or takes no writes at this moment: try again. A write may have been done all the same.",
+            "The database does not answer or takes no writes at this moment: try again. If this was a write, it may have been done all the same.",
         )
         .with(RETRY_AFTER, HeaderValue::from_static("2"))
     }
