@@ -6,6 +6,7 @@ use crate::clock::DbTime;
 use crate::error::{Result, StoreError};
 use crate::fleet::Fleet;
 use crate::ids::{ProjectId, TokenId};
+use crate::migrate::SchemaInfo;
 use crate::statement::{Conn, Row, sql};
 
 /// How many of the latest versions `changes` keeps. Who lags further behind drops everything it derived.
@@ -47,6 +48,8 @@ pub struct FeedHead {
     pub epoch: i64,
     /// The database's clock at the same moment.
     pub now: DbTime,
+    /// The schema at the same moment: a newer binary may migrate while this one runs.
+    pub schema: SchemaInfo,
 }
 
 impl Fleet {
@@ -55,12 +58,18 @@ impl Fleet {
     /// # Errors
     /// Those of any read.
     pub async fn feed_head(&self) -> Result<FeedHead> {
-        let text = "SELECT h.version, h.epoch, c.now_ms FROM feed_head h, clock c WHERE h.fleet_id = $1";
+        let text = "SELECT h.version, h.epoch, c.now_ms, s.version AS schema_version, s.min_reader, s.min_writer
+            FROM feed_head h, clock c, schema_info s WHERE h.fleet_id = $1";
         let row = sql!(self.store().read().await?, one, text, self.key())?;
         Ok(FeedHead {
             version: FeedVersion(row.int("version")?),
             epoch: row.int("epoch")?,
             now: DbTime(row.int("now_ms")?),
+            schema: SchemaInfo {
+                version: row.int("schema_version")?,
+                min_reader: row.int("min_reader")?,
+                min_writer: row.int("min_writer")?,
+            },
         })
     }
 

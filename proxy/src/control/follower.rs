@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use store::{Change, FeedVersion, Fleet, GrantRecord, HolderId, ProjectState, StoreError, Subject, TokenDigest, TokenState};
+use store::{Change, FeedVersion, Fleet, GrantRecord, HolderId, ProjectState, SchemaInfo, StoreError, Subject, TokenDigest, TokenState};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -53,7 +53,6 @@ pub(crate) struct Follower {
     /// Rises when the database was restored from an older copy: look-ups begun before are worth nothing.
     era: u64,
     heartbeat: Option<(FeedVersion, Instant)>,
-    schema_seen: Option<Instant>,
     outage: Outage,
     unwritten: Outage,
 }
@@ -84,7 +83,6 @@ impl Follower {
             queued: VecDeque::new(),
             era: 0,
             heartbeat: None,
-            schema_seen: None,
             outage: Outage::new("the database cannot be read: known tokens are served until the stale window ends"),
             unwritten: Outage::new("the heartbeat cannot be written: what this replica follows is not known to others"),
         }
@@ -210,6 +208,7 @@ impl Follower {
             Ok(head) => head,
             Err(error) => return self.outage.began(&error),
         };
+        self.look_at_the_schema(&head.schema);
         if head.version != self.applied {
             match self.fleet.changes_after(self.applied).await {
                 Ok(Some(changes)) => self.apply(changes, head.version).await,
@@ -288,14 +287,7 @@ impl Follower {
     }
 
     /// A newer binary may have migrated: a replica that cannot use the schema any more leaves the load balancer, and says why.
-    async fn look_at_the_schema(&mut self, now: Instant, every: Duration) {
-        if self.schema_seen.is_some_and(|at| now.duration_since(at) < every) {
-            return;
-        }
-        let Ok(Some(schema)) = self.fleet.store().schema_info().await else {
-            return;
-        };
-        self.schema_seen = Some(now);
+    fn look_at_the_schema(&self, schema: &SchemaInfo) {
         let outgrown = schema
             .check_reader()
             .and_then(|()| schema.check_writer())
@@ -322,7 +314,6 @@ impl Follower {
             let stale_after = i64::try_from(stale_after).unwrap_or(i64::MAX);
             match self.fleet.heartbeat(self.holder, self.applied, stale_after).await {
                 Ok(()) => {
-                    self.look_at_the_schema(now, repeat).await;
                     self.heartbeat = Some((self.applied, Instant::now()));
                     self.unwritten.ended();
                     self.shared.database.wrote(Writer::Heartbeat, None);
