@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use proxy::{DrainSettings, EgressSettings, Limits, ManageSettings, Proxy, Reporting, Settings};
-use store::HolderId;
+use store::{Fleet, HolderId};
 use tokio::runtime::Runtime;
 
 pub(crate) use address::local_url;
@@ -42,6 +42,19 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
 /// Listens for SIGTERM and SIGINT from now on; must be called on a runtime.
 pub(crate) fn signals() -> Result<Asked, Failure> {
     signals::listen().map_err(|error| Failure::new(format_args!("cannot listen for signals: {error}")))
+}
+
+/// Clears away what the last process on a locked database left: the lock proves that whoever held leases here is dead.
+pub(crate) async fn take_over(fleet: &Fleet, holder: HolderId) -> store::Result<()> {
+    let forfeited = fleet.forfeit_other_holders(holder).await?;
+    fleet.remove_other_replicas(holder).await?;
+    if forfeited > 0 {
+        tracing::warn!(
+            leases = forfeited,
+            "the last process did not end in order: what it had leased and not reported is forfeited"
+        );
+    }
+    Ok(())
 }
 
 /// The data plane's settings.

@@ -16,6 +16,7 @@ pub mod manage;
 pub mod manifests;
 pub mod mount;
 pub mod postgres;
+pub mod process;
 pub mod program;
 pub mod provider;
 pub mod random;

@@ -14,7 +14,7 @@ use crate::database::Choice;
 use crate::dotenv::variable;
 use crate::exit::Failure;
 use crate::private_file::{Lock, LockError, read_secret, write_secret};
-use crate::serving::{Contact, NoContact, sealing_key};
+use crate::serving::{self, Contact, NoContact, sealing_key};
 
 /// The provider that every project of a `server` has (contracts.md §10).
 pub(crate) const OPENAI: &str = "openai";
@@ -104,15 +104,7 @@ impl Database {
         store.migrate().await?;
         let fleet = store.claim(&claim()).await?;
         if let Engine::Sqlite { .. } = self.engine {
-            // The file's lock proves that whoever held leases here is dead.
-            let forfeited = fleet.forfeit_other_holders(holder).await?;
-            fleet.remove_other_replicas(holder).await?;
-            if forfeited > 0 {
-                tracing::warn!(
-                    leases = forfeited,
-                    "the last process did not end in order: what it had leased and not reported is forfeited"
-                );
-            }
+            serving::take_over(&fleet, holder).await?;
         }
         fleet.put_api_provider(&self.openai()).await?;
         Ok(fleet)

@@ -7,6 +7,7 @@ use store::{Claim, Fleet, HolderId, KeyRing, Store, StoreError};
 
 use crate::data_dir::{DataDir, database_path};
 use crate::exit::Failure;
+use crate::serving;
 
 /// How long the start waits for its own data plane to follow the feed; it goes on without, since only a status is late then.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -49,16 +50,8 @@ pub(super) async fn open(dir: &DataDir, manifests: &CheckReport) -> Result<Datab
         Err(_) => store.claimed().await.map_err(failed)?.map(|(claim, _)| claim).ok_or_else(faults)?,
     };
     let fleet = store.claim(&claim).await.map_err(failed)?;
-    // The directory's lock proves that whoever held leases here is dead.
     let holder = HolderId::new();
-    let forfeited = fleet.forfeit_other_holders(holder).await.map_err(failed)?;
-    fleet.remove_other_replicas(holder).await.map_err(failed)?;
-    if forfeited > 0 {
-        tracing::warn!(
-            leases = forfeited,
-            "the last process did not end in order: what it had leased and not reported is forfeited"
-        );
-    }
+    serving::take_over(&fleet, holder).await.map_err(failed)?;
     Ok(Database { store, claim, fleet, holder })
 }
 

@@ -104,7 +104,7 @@ impl Fleet {
     /// Starts so many processes.
     pub(crate) fn start(&self, count: usize) -> Vec<Server> {
         let mut servers: Vec<_> = (0..count).map(|_| self.setup.spawn()).collect();
-        servers.iter_mut().for_each(Server::wait_until_ready);
+        servers.iter_mut().for_each(|process| process.wait_until_ready());
         servers
     }
 

@@ -171,7 +171,7 @@ struct Restarting {
 
 impl Restarting {
     fn addr(&self) -> Option<std::net::SocketAddr> {
-        self.process.lock().unwrap().as_ref().map(Standalone::addr)
+        self.process.lock().unwrap().as_ref().map(|process| process.addr())
     }
 
     /// Kills it, starts it again, and returns what the dead one had leased and not reported.

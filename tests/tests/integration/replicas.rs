@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use testkit::client::{Connection, Response};
 use testkit::random::Random;
-use testkit::server::Server;
 use testkit::wait;
 
 use crate::fleet::{Fleet, Token};
@@ -144,7 +143,7 @@ fn five_processes_on_one_postgresql_admit_exactly_each_limit() {
     let fleet = Fleet::new();
     let targets = targets(&fleet, &size, &mut random);
     let mut servers = fleet.start(PROCESSES);
-    let addresses: Vec<_> = servers.iter().map(Server::addr).collect();
+    let addresses: Vec<_> = servers.iter().map(|process| process.addr()).collect();
     let (tally, begun) = (Tally::default(), Instant::now());
     exhaust(&targets, &|| addresses.clone(), random.next_u64(), &tally, size.patience);
     let total: u64 = targets.iter().map(|target| target.limit).sum();
@@ -158,7 +157,7 @@ fn five_processes_on_one_postgresql_admit_exactly_each_limit() {
     }
     assert_eq!((fleet.provider.heads(), tally.served.load(Ordering::Relaxed)), (total, total));
     assert_eq!(*tally.other.lock().unwrap(), HashMap::new());
-    servers.iter_mut().for_each(Server::stop);
+    servers.iter_mut().for_each(|process| process.stop());
     for target in &targets {
         let quota = fleet.quota(&target.token);
         assert_eq!((quota.used, quota.reserved, quota.forfeited), (target.limit, 0, 0));

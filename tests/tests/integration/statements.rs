@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::client::Connection;
-use testkit::server::Server;
 use testkit::wait;
 
 use crate::fleet::{Fleet, Over};
@@ -46,7 +45,7 @@ fn cost(processes: usize) -> f64 {
     let fleet = Fleet::new();
     let token = fleet.token("app", Some(10_000_000));
     let servers = fleet.start(processes);
-    let addresses: Vec<_> = servers.iter().map(Server::addr).collect();
+    let addresses: Vec<_> = servers.iter().map(|process| process.addr()).collect();
     let (served, over, begun) = (AtomicU64::new(0), AtomicBool::new(false), Instant::now());
     std::thread::scope(|scope| {
         let _over = Over(&over);
