@@ -20,7 +20,8 @@ impl Terminal {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let line: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
         let mut script = Command::new("script");
-        script.args(["-q", "-e", "-c", &line.join(" "), "/dev/null"]);
+        // `exec`: a shell that stayed in between (dash, where SHELL is unset) would die of the Ctrl-C that the command lives through.
+        script.args(["-q", "-e", "-c", &format!("exec {}", line.join(" ")), "/dev/null"]);
         quiet_environment(&mut script);
         for (name, value) in command.get_envs() {
             match value {
