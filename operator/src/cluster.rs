@@ -1,0 +1,19 @@
+//! The executor for a Kubernetes cluster: watches tell what is declared, the pure core decides, effects become rows and API writes, all by one
+//! leader. It refuses to know how decisions are made and how requests are proxied.
+
+mod context;
+mod fleets;
+mod gate;
+mod options;
+mod references;
+mod scope;
+mod stores;
+mod wake;
+
+pub use options::{Concurrency, Options};
+pub use scope::Scope;
+
+/// The field manager of everything but status.
+pub const FIELD_MANAGER: &str = "llm-proxy-operator";
+/// The field manager of status.
+pub const STATUS_MANAGER: &str = "llm-proxy-operator-status";
