@@ -1,0 +1,80 @@
+{{/* Names, labels and what several templates say alike. */}}
+
+{{- define "llm-proxy.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 53 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "llm-proxy.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" }}
+{{- else if contains (include "llm-proxy.name" .) .Release.Name }}
+{{- .Release.Name | trunc 53 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "llm-proxy.name" .) | trunc 53 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "llm-proxy.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "llm-proxy.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "llm-proxy.labels" -}}
+{{ include "llm-proxy.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: llm-proxy
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "llm-proxy.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "llm-proxy.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "llm-proxy.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end }}
+
+{{/* The namespaces that are watched, as a JSON list; empty for all of them. */}}
+{{- define "llm-proxy.watched" -}}
+{{- if eq .Values.rbac.scope "Namespaced" -}}
+{{ default (list .Release.Namespace) .Values.watchNamespaces | sortAlpha | uniq | toJson }}
+{{- else -}}
+[]
+{{- end -}}
+{{- end }}
+
+{{/* What the operator may do in a namespace that it watches. Each verb is used; a test compares this list with the API server's audit log. */}}
+{{- define "llm-proxy.rules" -}}
+- apiGroups: [llm-proxy.dev]
+  resources: [proxyconfigs, llmprojects, witheringtokens]
+  verbs: [get, list, watch]
+- apiGroups: [llm-proxy.dev]
+  resources: [proxyconfigs/status, llmprojects/status, witheringtokens/status]
+  verbs: [patch]
+# Secrets are listed and watched as metadata only, but this verb lets whoever has it read them all: Kubernetes knows no narrower one.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, update, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
