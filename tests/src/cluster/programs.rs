@@ -49,6 +49,15 @@ impl Programs {
             .clone()
     }
 
+    /// kubectl alone, for a cluster that runs already: the one on PATH, or else as [`Programs::find`].
+    pub(super) fn kubectl() -> Result<PathBuf, String> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let on_path = std::env::split_paths(&path)
+            .map(|folder| folder.join("kubectl"))
+            .find(|kubectl| kubectl.is_file());
+        on_path.map_or_else(|| Self::find().map(|programs| programs.kubectl), Ok)
+    }
+
     fn from(assets: Option<&Path>, recipe: &Recipe) -> Result<Self, String> {
         let mut paths = Vec::new();
         for (name, package, optional) in PACKAGES {
