@@ -19,6 +19,7 @@ pub mod faults;
 pub mod install;
 pub mod kubectl;
 pub mod load;
+pub mod node;
 pub mod programs;
 
 mod certificates;
@@ -41,6 +42,9 @@ const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,dep
                            serviceaccount-controller,disruption-controller,endpointslice-controller,horizontal-pod-autoscaler-controller,\
                            pod-garbage-collector-controller";
 
+/// Those that a node needs besides: its taints go, its pods know whom to trust, and Jobs run.
+const NODE_CONTROLLERS: &str = "node-lifecycle-controller,root-ca-certificate-publisher-controller,job-controller,ttl-after-finished-controller";
+
 /// What is written down: all but reads of the server's health.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
     {"level": "None", "nonResourceURLs": ["/healthz*", "/readyz*", "/livez*"]},
@@ -53,6 +57,7 @@ pub struct Options {
     controllers: bool,
     etcd_quota_bytes: Option<u64>,
     api_server_args: Vec<String>,
+    network: Option<node::Network>,
 }
 
 impl Options {
@@ -68,6 +73,13 @@ impl Options {
     pub fn with_etcd_quota(mut self, bytes: u64) -> Self {
         self.etcd_quota_bytes = Some(bytes);
         self
+    }
+
+    /// Lets a node and its pods reach the API server, at the machine's own end of this network and as the Service `kubernetes`.
+    #[must_use]
+    fn with_network(mut self, network: node::Network) -> Self {
+        self.network = Some(network);
+        self.with_controllers()
     }
 
     /// A further argument of kube-apiserver, such as `--max-requests-inflight=10`.
@@ -134,7 +146,8 @@ impl Cluster {
         let programs = Programs::find().unwrap_or_else(|why| panic!("{why}"));
         let folder = RunFolder::make();
         let secret = Random::fresh().base62(24);
-        certificates::write(folder.path());
+        let addresses = options.network.map(|network| [network.machine(), network.api_server()]);
+        certificates::write(folder.path(), addresses.as_ref().map_or(&[], |addresses| addresses));
         users::write_tokens(folder.path(), &secret);
         std::fs::write(folder.path().join("audit-policy.json"), AUDIT_POLICY).expect("a writable run folder");
         let (etcd, etcd_address) = start_etcd(&programs, &folder, &options);
@@ -324,11 +337,18 @@ impl Cluster {
 
     fn spawn_api_server(&self) -> Kept {
         let mut command = Command::new(&self.programs.api_server);
-        command.args([
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+        match self.options.network {
             // The Service `kubernetes` would point at this address, which no Service may.
-            "--endpoint-reconciler-type=none",
+            None => command.args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"]).args([
+                "--endpoint-reconciler-type=none",
+                "--service-cluster-ip-range=10.0.0.0/16",
+            ]),
+            Some(network) => command
+                .args(["--bind-address=0.0.0.0", "--kubelet-preferred-address-types=InternalIP"])
+                .arg(format!("--advertise-address={}", network.machine()))
+                .arg(format!("--service-cluster-ip-range={}", network.services())),
+        };
+        command.args([
             "--cert-dir=certificates",
             "--tls-cert-file=server.crt",
             "--tls-private-key-file=server.key",
@@ -337,7 +357,6 @@ impl Cluster {
             "--service-account-signing-key-file=sa.key",
             "--token-auth-file=tokens.csv",
             "--authorization-mode=Node,RBAC",
-            "--service-cluster-ip-range=10.0.0.0/16",
             "--allow-privileged=true",
             "--profiling=false",
             "--audit-policy-file=audit-policy.json",
@@ -361,7 +380,10 @@ impl Cluster {
             // Nobody asks it how it is.
             "--secure-port=0",
         ]);
-        command.arg(format!("--controllers={CONTROLLERS}"));
+        match self.options.network {
+            None => command.arg(format!("--controllers={CONTROLLERS}")),
+            Some(_) => command.arg(format!("--controllers={CONTROLLERS},{NODE_CONTROLLERS}")),
+        };
         command.arg("--kubeconfig").arg(self.kubeconfig(User::ControllerManager));
         self.controllers = Some(Kept::spawn(self.folder(), "kube-controller-manager", &command));
     }

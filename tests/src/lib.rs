@@ -13,6 +13,7 @@ pub mod client;
 pub mod cluster;
 pub mod database;
 pub mod dead_end;
+pub mod image;
 pub mod manage;
 pub mod manifests;
 pub mod mount;

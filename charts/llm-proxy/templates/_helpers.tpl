@@ -53,7 +53,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 {{- end }}
 
-{{/* What the operator may do in a namespace that it watches. Each verb is used; a test compares this list with the API server's audit log. */}}
+{{/* What the operator may do in a namespace that it watches: what the tests run it with (tests/src/cluster/rbac.yaml), and nothing else. */}}
 {{- define "llm-proxy.rules" -}}
 - apiGroups: [llm-proxy.dev]
   resources: [proxyconfigs, llmprojects, witheringtokens]
@@ -61,20 +61,54 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [llm-proxy.dev]
   resources: [proxyconfigs/status, llmprojects/status, witheringtokens/status]
   verbs: [patch]
-# Secrets are listed and watched as metadata only, but this verb lets whoever has it read them all: Kubernetes knows no narrower one.
+# Secrets are listed and watched as metadata only, but whoever may do that may read them all: Kubernetes knows no narrower right.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, update, patch, delete]
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# A replica that does not acknowledge counts until its Pod is gone.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- end }}
+
+{{/* What no schema can say in a sentence. */}}
+{{- define "llm-proxy.validate" -}}
+{{- if eq .Values.rbac.scope "Namespaced" }}
+{{- if not .Values.clusterID }}
+{{- fail "rbac.scope Namespaced needs clusterID: a name for this cluster that never changes and that no other cluster on the same databases has" }}
+{{- end }}
+{{- else if .Values.watchNamespaces }}
+{{- fail "watchNamespaces needs rbac.scope: Namespaced" }}
+{{- end }}
+{{- if .Values.defaultProxy.enabled }}
+{{- if not (and .Values.defaultProxy.spec.database .Values.defaultProxy.spec.providers) }}
+{{- fail "defaultProxy.enabled needs defaultProxy.spec.database and defaultProxy.spec.providers: see examples/fleet-postgres/proxy.yaml" }}
+{{- end }}
+{{- if and (eq .Values.rbac.scope "Namespaced") (not (has .Release.Namespace (include "llm-proxy.watched" . | fromJsonArray))) }}
+{{- fail (printf "defaultProxy stands in the release's namespace %s, which watchNamespaces does not list: add it" .Release.Namespace) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The name of the first provider of the default fleet that answers by itself; empty if there is none. */}}
+{{- define "llm-proxy.echo" -}}
+{{- $echo := "" }}
+{{- if .Values.defaultProxy.enabled }}
+{{- range .Values.defaultProxy.spec.providers }}
+{{- if and (not $echo) (eq (.api | toString) "Echo") }}{{ $echo = .name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $echo }}
 {{- end }}

@@ -1,0 +1,151 @@
+//! A node for a control plane of the tests, on this machine: containerd, kubelet, kube-proxy, cluster DNS, and the scheduler. Pods run, Services answer.
+//! It needs root and Linux. What it does to network, mounts and processes it does in a machine of its own and leaves nothing behind, whatever ends it.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+mod agents;
+mod machine;
+mod network;
+mod programs;
+mod runtime;
+
+pub use network::Network;
+
+use super::Cluster;
+use super::keeper::Kept;
+use crate::image::Image;
+use crate::random::Random;
+use crate::wait;
+use machine::{Inmate, Machine};
+use programs::Programs;
+use runtime::Runtime;
+
+/// How long the node may take to be Ready on a loaded machine.
+const READY: Duration = Duration::from_secs(180);
+
+/// A control plane with one node.
+#[derive(Debug)]
+pub struct Node {
+    // Dropped from top to bottom: what writes to the API server before it, the machine with everything that is left in it, the run folder last.
+    _kube_proxy: Inmate,
+    kubelet: Option<Inmate>,
+    _name_server: Inmate,
+    runtime: Runtime,
+    _scheduler: Kept,
+    machine: Machine,
+    cluster: Cluster,
+    network: Network,
+    programs: Programs,
+}
+
+impl Node {
+    /// Why this machine cannot be a node, in one line.
+    ///
+    /// # Errors
+    /// That line: no root, or a program is missing.
+    pub fn possible() -> Result<(), String> {
+        if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
+            return Err("a node needs root on Linux".to_owned());
+        }
+        Programs::find().map(|_| ())
+    }
+
+    /// Starts one, or says loudly on standard error that this machine cannot be a node. In CI that is a failure: no test is skipped there.
+    ///
+    /// # Panics
+    /// In CI, if it is not possible; as [`Node::start`].
+    #[must_use]
+    pub fn start_where_possible() -> Option<Self> {
+        match Self::possible() {
+            Ok(()) => Some(Self::start()),
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{why}");
+                eprintln!("\n*** SKIPPED: {why}. This test proves nothing here. ***\n");
+                None
+            }
+        }
+    }
+
+    /// Starts one and waits until it is Ready.
+    ///
+    /// # Panics
+    /// With the log of what does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let begun = Instant::now();
+        let programs = Programs::find().unwrap_or_else(|why| panic!("{why}"));
+        let network = Network::free();
+        let cluster = Cluster::options().with_network(network).start();
+        let folder = cluster.folder();
+        let group = format!("llm-proxy-test-{}", Random::fresh().base62(8));
+        let scheduler = agents::scheduler(&cluster, &programs);
+        let machine = Machine::start(folder, network, &group);
+        let runtime = Runtime::start(&machine, folder, network, &programs);
+        let node = Self {
+            _kube_proxy: agents::kube_proxy(&machine, &cluster, network, &programs),
+            kubelet: Some(agents::kubelet(&machine, &cluster, network, &programs)),
+            _name_server: agents::name_server(&machine, &cluster, network, &programs),
+            runtime,
+            _scheduler: scheduler,
+            machine,
+            cluster,
+            network,
+            programs,
+        };
+        node.wait_until_ready();
+        eprintln!("a node is ready after {:.1} s", begun.elapsed().as_secs_f64());
+        node
+    }
+
+    fn wait_until_ready(&self) {
+        let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}/{.items[*].spec.taints}";
+        wait::until("the node is Ready", READY, || {
+            let kubelet = self.kubelet.as_ref().expect("the kubelet runs");
+            assert!(!kubelet.has_ended(), "the kubelet ends:\n{}", kubelet.last_words());
+            std::thread::sleep(Duration::from_millis(100));
+            self.cluster.kubectl(&["get", "nodes", "-o", ready]).stdout == "True/"
+        });
+    }
+
+    /// Its control plane.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// Makes an image known to the node, as a registry would.
+    ///
+    /// # Panics
+    /// If containerd refuses it.
+    pub fn import(&self, image: &Image) {
+        self.runtime.import(&self.machine, &self.programs, image);
+    }
+
+    /// Kills the kubelet and starts it again; pods run on meanwhile.
+    pub fn restart_kubelet(&mut self) {
+        drop(self.kubelet.take());
+        self.kubelet = Some(agents::kubelet(&self.machine, &self.cluster, self.network, &self.programs));
+    }
+
+    /// Where an image may be written.
+    #[must_use]
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.cluster.folder().join(name)
+    }
+
+    /// Runs a command in the node's own network, mounts and processes, and returns what it said.
+    ///
+    /// # Panics
+    /// With what it said, if it fails.
+    #[must_use]
+    pub fn run(&self, words: &[&str]) -> String {
+        self.machine.succeed(words)
+    }
+}
