@@ -2,15 +2,25 @@
 //! leader. It refuses to know how decisions are made and how requests are proxied.
 
 mod context;
+mod dependants;
+mod events;
 mod fleets;
 mod gate;
+mod http;
+mod lease;
+mod metrics;
+mod mirror;
 mod options;
 mod references;
 mod scope;
+mod secret_watch;
 mod stores;
 mod wake;
+mod watched;
+mod watching;
 
-pub use options::{Concurrency, Options};
+pub use context::Hook;
+pub use options::{Concurrency, LeaseTiming, Options};
 pub use scope::Scope;
 
 /// The field manager of everything but status.

@@ -9,6 +9,7 @@ use store::ResourceUid;
 
 use super::fleets::Fleets;
 use super::gate::Gate;
+use super::metrics::Metrics;
 use super::options::Options;
 use super::references::References;
 use super::stores::Stores;
@@ -18,7 +19,7 @@ use crate::memory::Memory;
 use crate::object::Object;
 
 /// Called after each performed effect; `Break` ends the process's work on the spot, as a crash would. For tests.
-pub(crate) type Hook = Arc<dyn Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync>;
+pub type Hook = Arc<dyn Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync>;
 
 /// What every look at an object needs.
 pub(crate) struct Context {
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) gate: Gate,
     /// What is remembered of each object, by uid.
     pub(crate) memories: Mutex<HashMap<ResourceUid, Memory>>,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
     /// For tests.
     pub(crate) hook: Option<Hook>,
 }

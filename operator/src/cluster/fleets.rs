@@ -65,6 +65,13 @@ impl Fleets {
         self.lock().values().filter_map(|fleet| fleet.as_ref().ok().cloned()).collect()
     }
 
+    /// Whether each has an open database, for people.
+    pub(crate) fn all(&self) -> Vec<(Key, bool)> {
+        let mut all: Vec<_> = self.lock().iter().map(|(key, fleet)| (key.clone(), fleet.is_ok())).collect();
+        all.sort();
+        all
+    }
+
     /// Notes what a look at a ProxyConfig's database came to.
     pub(crate) fn set(&self, key: Key, fleet: Result<Arc<LiveFleet>, NotLive>) {
         self.lock().insert(key, fleet);
