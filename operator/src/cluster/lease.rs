@@ -179,9 +179,15 @@ impl Elector {
         let mut lease = self.election.lease().cloned().unwrap_or_default();
         lease.metadata.managed_fields = None;
         lease.spec = Some(spec);
-        let stands = self.bounded(self.api.replace(&self.name, &PostParams::default(), &lease)).await?;
-        self.note(Some(stands));
-        Ok(())
+        match self.bounded(self.api.replace(&self.name, &PostParams::default(), &lease)).await {
+            Ok(stands) => {
+                self.note(Some(stands));
+                Ok(())
+            }
+            // Deleted in between. (Where a creation meets 404 it is the namespace that is missing.)
+            Err(Setback::Api(kube::Error::Api(status))) if status.code == 404 => Err(Setback::Overtaken),
+            Err(setback) => Err(setback),
+        }
     }
 
     fn note(&mut self, lease: Option<Lease>) {
@@ -193,7 +199,7 @@ impl Elector {
     async fn bounded<T>(&self, call: impl Future<Output = kube::Result<T>>) -> Result<T, Setback> {
         match tokio::time::timeout(self.call_timeout, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 || status.code == 404 => Err(Setback::Overtaken),
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => Err(Setback::Overtaken),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(Setback::Timeout(self.call_timeout)),
         }
