@@ -2,12 +2,28 @@
 //! leader. It refuses to know how decisions are made and how requests are proxied.
 
 mod context;
+mod departures;
+mod drive;
+mod driven;
+mod events;
+mod failure;
 mod fleets;
 mod gate;
+mod in_force;
+mod leave;
+mod listing;
+mod memories;
+mod observe_project;
+mod observe_token;
 mod options;
+mod pass;
+mod perform;
 mod references;
 mod scope;
+mod secret_claim;
+mod status;
 mod stores;
+mod token_secret;
 mod wake;
 
 pub use options::{Concurrency, Options};

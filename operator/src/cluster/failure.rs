@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use store::StoreError;
 
+use super::fleets::NotLive;
 use super::gate::NotLeading;
 
 /// How long one call of the API server may take.
@@ -23,9 +24,9 @@ pub(crate) enum ReconcileError {
     /// A database.
     #[error(transparent)]
     Database(#[from] StoreError),
-    /// The fleet's database is not open; said here why.
-    #[error("{0}")]
-    NoDatabase(String),
+    /// The fleet's database is not open.
+    #[error("{}", .0.message)]
+    NoDatabase(NotLive),
     /// The right to write is gone.
     #[error(transparent)]
     NotLeading(#[from] NotLeading),
@@ -64,9 +65,26 @@ impl ReconcileError {
         }
     }
 
-    /// Whether a database is why.
-    pub(crate) fn is_about_a_database(&self) -> bool {
-        matches!(self, Self::Database(_) | Self::NoDatabase(_))
+    /// What to tell about a database that is away; nothing if the error is about something else.
+    pub(crate) fn database_away(&self) -> Option<NotLive> {
+        let reason = match self {
+            Self::NoDatabase(not_live) => return Some(not_live.clone()),
+            Self::Database(StoreError::Unavailable(_) | StoreError::Full(_)) => crds::Reason::DatabaseUnavailable,
+            Self::Database(StoreError::ReadOnly(_)) => crds::Reason::DatabaseReadOnly,
+            _ => return None,
+        };
+        Some(NotLive {
+            reason,
+            message: self.to_string(),
+        })
+    }
+
+    /// How long the API server asked to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Api(ApiFailure::Unavailable { retry_after, .. }) => *retry_after,
+            _ => None,
+        }
     }
 }
 
