@@ -9,6 +9,7 @@ mod references;
 mod scope;
 mod stores;
 mod wake;
+mod workload;
 
 pub use options::{Concurrency, Options};
 pub use scope::Scope;
