@@ -25,6 +25,7 @@ mod status;
 mod stores;
 mod token_secret;
 mod wake;
+mod workload;
 
 pub use options::{Concurrency, Options};
 pub use scope::Scope;
