@@ -85,8 +85,10 @@ fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
         &findings,
         Finding::holds(ConditionType::Ready, Reason::Ready, format!("serving at {}", seen.base_url)),
     );
+    let progress = report::progress(&ready);
     findings.push(ready);
     findings.extend(seen.fleet.as_ref().and_then(|fleet| fleet.rollout.as_ref()).map(fleet::progressing));
+    findings.extend(progress);
     findings
 }
 
