@@ -14,11 +14,15 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use rustix::process::Signal;
 
+pub mod audit;
+pub mod faults;
 pub mod install;
 pub mod kubectl;
+pub mod load;
 pub mod programs;
 
 mod certificates;
+mod foreign;
 mod keeper;
 mod users;
 
@@ -89,24 +93,26 @@ pub struct Cluster {
     // Dropped from top to bottom: who uses the store first, the folder last.
     controllers: Option<Kept>,
     api_server: Option<Kept>,
-    _etcd: Kept,
+    _etcd: Option<Kept>,
     folder: RunFolder,
     programs: Programs,
     options: Options,
-    api_address: SocketAddr,
-    etcd_address: SocketAddr,
+    /// None on a foreign cluster.
+    api_address: Option<SocketAddr>,
+    etcd_address: Option<SocketAddr>,
     secret: String,
 }
 
 impl Cluster {
-    /// The one that all tests of this process share, with Kubernetes' own controllers. It ends with the process.
+    /// The one that all tests of this process share, with Kubernetes' own controllers. It ends with the process. With USE_EXISTING_CLUSTER=true
+    /// it is the cluster that KUBECONFIG leads to; without those words no test touches somebody's cluster.
     ///
     /// # Panics
     /// As [`Options::start`].
     #[must_use]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(|| Options::default().with_controllers().start())
+        SHARED.get_or_init(|| foreign::configured().map_or_else(|| Options::default().with_controllers().start(), |path| Self::foreign(&path)))
     }
 
     /// One of a test's own, without Kubernetes' own controllers.
@@ -135,12 +141,12 @@ impl Cluster {
         let mut cluster = Self {
             controllers: None,
             api_server: None,
-            _etcd: etcd,
+            _etcd: Some(etcd),
             folder,
             programs,
             options,
-            api_address: free_address(),
-            etcd_address,
+            api_address: Some(free_address()),
+            etcd_address: Some(etcd_address),
             secret,
         };
         cluster.write_kubeconfigs();
@@ -157,7 +163,7 @@ impl Cluster {
         for user in User::ALL {
             let ca = self.folder().join("ca.crt");
             let token = user.token(&self.secret);
-            users::write_kubeconfig(&self.kubeconfig(user), &users::url(self.api_address), Some(&ca), &token, "default");
+            users::write_kubeconfig(&self.kubeconfig(user), &users::url(self.address()), Some(&ca), &token, "default");
         }
     }
 
@@ -167,10 +173,26 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// The same, for what only a control plane of ours allows.
+    #[track_caller]
+    fn own_folder(&self, purpose: &str) -> &Path {
+        self.own_address(purpose);
+        self.folder()
+    }
+
+    #[track_caller]
+    fn own_address(&self, purpose: &str) -> SocketAddr {
+        self.api_address
+            .unwrap_or_else(|| panic!("this test {purpose}, which it cannot on the cluster of KUBECONFIG: unset USE_EXISTING_CLUSTER"))
+    }
+
     /// Where the API server listens, by HTTPS.
+    ///
+    /// # Panics
+    /// On a foreign cluster.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.api_address
+        self.own_address("asks for the API server's address")
     }
 
     /// The kubeconfig file of a user.
@@ -180,8 +202,12 @@ impl Cluster {
     }
 
     /// The bearer token of a user.
+    ///
+    /// # Panics
+    /// On a foreign cluster.
     #[must_use]
     pub fn token(&self, user: User) -> String {
+        self.own_address("asks for a bearer token");
         user.token(&self.secret)
     }
 
@@ -215,7 +241,14 @@ impl Cluster {
         let name = format!("t-{}", Random::fresh().base62(10).to_ascii_lowercase());
         let mut namespace = v1::Namespace::default();
         namespace.metadata.name = Some(name.clone());
-        namespace.metadata.labels = Some(labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect());
+        let mark = (foreign::LABEL.to_owned(), String::new());
+        namespace.metadata.labels = Some(
+            labels
+                .iter()
+                .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+                .chain([mark])
+                .collect(),
+        );
         self.with_admin(|client| async move {
             let api: Api<v1::Namespace> = Api::all(client);
             api.create(&PostParams::default(), &namespace).await.expect("a namespace");
@@ -312,8 +345,8 @@ impl Cluster {
             // In MiB: never rotated.
             "--audit-log-maxsize=100000",
         ]);
-        command.arg(format!("--etcd-servers=http://{}", self.etcd_address));
-        command.arg(format!("--secure-port={}", self.api_address.port()));
+        command.arg(format!("--etcd-servers=http://{}", self.etcd_address.expect("etcd runs")));
+        command.arg(format!("--secure-port={}", self.address().port()));
         command.args(&self.options.api_server_args);
         Kept::spawn(self.folder(), "kube-apiserver", &command)
     }
