@@ -1,12 +1,15 @@
 //! The executor for a Kubernetes cluster: watches tell what is declared, the pure core decides, effects become rows and API writes, all by one
 //! leader. It refuses to know how decisions are made and how requests are proxied.
 
+mod children;
 mod context;
+mod database;
 mod departures;
 mod drive;
 mod driven;
 mod events;
 mod failure;
+mod follow;
 mod fleets;
 mod gate;
 mod in_force;
@@ -14,10 +17,13 @@ mod leave;
 mod listing;
 mod memories;
 mod observe_project;
+mod observe_proxy_config;
 mod observe_token;
 mod options;
 mod pass;
 mod perform;
+mod perform_fleet;
+mod permission;
 mod references;
 mod scope;
 mod secret_claim;
