@@ -21,6 +21,7 @@ mod observe_proxy_config;
 mod observe_token;
 mod options;
 mod pass;
+mod observe_proxy_config;
 mod perform;
 mod perform_fleet;
 mod permission;

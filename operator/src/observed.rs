@@ -148,6 +148,8 @@ pub struct SecretContent {
     pub formats: Vec<SecretFormat>,
     /// The base URL in it.
     pub base_url: Option<String>,
+    /// Whether it says itself whose it is; nothing where it cannot say. What it says counts more than where it stands.
+    pub is_ours: Option<bool>,
 }
 
 /// Whether a Secret's name is this token's to use.

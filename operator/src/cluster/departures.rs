@@ -206,22 +206,22 @@ async fn difference(context: &Context, fleets: &[Arc<LiveFleet>]) -> Result<(), 
 
 /// The objects of this cluster, in a namespace that is looked at, whose rows live in a database.
 async fn rows(context: &Context, live: &LiveFleet) -> store::Result<Vec<Departed>> {
-    let is_ours = |owner: &store::Owner| owner.cluster == context.cluster && context.options.scope.contains(&owner.namespace);
+    let is_looked_at = |owner: &store::Owner| context.options.scope.contains(&owner.namespace);
     let departed = |kind: Kind, owner: store::Owner| Departed {
         kind,
         uid: owner.uid,
         namespace: owner.namespace,
         name: owner.name,
     };
-    let projects = database(live.fleet.projects()).await?;
-    let tokens = database(live.fleet.tokens()).await?;
+    let projects = database(live.fleet.owned_projects(&context.cluster)).await?;
+    let tokens = database(live.fleet.owned_tokens(&context.cluster)).await?;
     let projects = projects
         .into_iter()
-        .filter(|row| row.state != ProjectState::Deleted && is_ours(&row.owner))
+        .filter(|row| row.state != ProjectState::Deleted && is_looked_at(&row.owner))
         .map(|row| departed(Kind::LlmProject, row.owner));
     let tokens = tokens
         .into_iter()
-        .filter(|row| row.state != TokenState::Revoked && is_ours(&row.owner))
+        .filter(|row| row.state != TokenState::Revoked && is_looked_at(&row.owner))
         .map(|row| departed(Kind::WitheringToken, row.owner));
     Ok(projects.chain(tokens).collect())
 }

@@ -2,25 +2,23 @@
 //! It refuses to know what the effects mean and which kinds there are.
 
 use std::any::Any;
-use std::fmt::Debug;
 use std::ops::ControlFlow;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crds::conditions::Condition;
 use crds::{LlmProject, ProxyConfig, WitheringToken};
 use futures_util::FutureExt as _;
-use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
-use serde::de::DeserializeOwned;
 use store::DbTime;
 
 use super::context::Context;
 use super::driven::{Driven, brought_up, identity, own_status, version};
 use super::failure::{ApiFailure, ReconcileError};
 use super::memories::jitter;
-use super::pass::{Look, Pass};
 use super::observe_project::process_time;
+use super::pass::{Look, Pass};
 use super::perform::{Outcome, Subject, perform};
 use super::status;
 use crate::decide::decide;
@@ -74,15 +72,16 @@ pub(crate) fn error_policy<K: Driven>(object: Arc<K>, error: &ReconcileError, co
     if matches!(error, ReconcileError::NotLeading(_) | ReconcileError::Stopped) {
         return Action::await_change();
     }
-    let longest = if error.database_away().is_some() { LONGEST_PAUSE_FOR_A_DATABASE } else { LONGEST_PAUSE };
+    let longest = if error.database_away().is_some() {
+        LONGEST_PAUSE_FOR_A_DATABASE
+    } else {
+        LONGEST_PAUSE
+    };
     let uid = identity(object.as_ref()).uid;
     Action::requeue(context.memories.plan_retry(&uid, Instant::now(), longest, error.retry_after()))
 }
 
-async fn reconcile<K>(shown: Arc<K>, context: Arc<Context>) -> Result<Action, ReconcileError>
-where
-    K: Driven + kube::Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug,
-{
+async fn reconcile<K: Driven>(shown: Arc<K>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let object = identity(shown.as_ref());
     context.departures.see(&object);
     context.memories.begin(&object.uid, Instant::now());
@@ -103,10 +102,7 @@ where
     outcome
 }
 
-async fn drive<K>(shown: Arc<K>, context: &Context) -> Result<Action, ReconcileError>
-where
-    K: Driven + kube::Resource<Scope = NamespaceResourceScope> + DeserializeOwned + Debug,
-{
+async fn drive<K: Driven>(shown: Arc<K>, context: &Context) -> Result<Action, ReconcileError> {
     let subject = identity(shown.as_ref());
     let mut pass = Pass::default();
     for _ in 0..MOST_EFFECTS {
@@ -121,7 +117,9 @@ where
         let decision = decide(&seen);
         let standing = own_status(latest.as_ref()).map(K::wrap);
         let stands = |wanted: &Status| standing.as_ref().is_some_and(|standing| status::same(standing, wanted));
-        let effect = decision.effect.filter(|effect| !matches!(effect, Effect::SetStatus(wanted) if stands(wanted)));
+        let effect = decision
+            .effect
+            .filter(|effect| !matches!(effect, Effect::SetStatus(wanted) if stands(wanted)));
         let Some(effect) = effect else {
             return match pass.away {
                 Some(error) => Err(error),
@@ -136,7 +134,7 @@ where
         match perform::<K>(context, &performing, &effect, &mut pass).await {
             Ok(Outcome::Done(version)) => {
                 pass.keep_up(&effect);
-                context.memories.change(&object.uid, |memory| memory.note(&effect, version));
+                context.memories.change(&object.uid, |memory| memory.note(&effect, version, now));
                 if let Effect::SetStatus(status) = &effect {
                     log_conditions(&object, standing.as_ref(), status);
                 }
@@ -255,5 +253,6 @@ fn log_conditions(object: &Object, before: Option<&Status>, status: &Status) {
 /// What a panic said.
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no words".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no words".to_owned())
 }

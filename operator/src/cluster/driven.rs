@@ -1,12 +1,14 @@
 //! What the three kinds have in common for the driver: which kind, the latest copy, identity, and the status that was written last put over it.
 //! It refuses to know what is observed besides the object itself.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
 use crds::conditions::{Condition, ConditionType};
 use crds::{Kind, LlmProject, Mode, ProxyConfig, Validate, WitheringToken};
-use kube::Resource as _;
+use kube::core::NamespaceResourceScope;
 use kube::core::object::{HasSpec, HasStatus};
+use serde::de::DeserializeOwned;
 use store::{DbTime, ReplicaView, ResourceUid};
 
 use super::context::Context;
@@ -23,7 +25,15 @@ use crate::observed::Observed;
 
 /// One of the three kinds, as the watch shows it.
 pub(crate) trait Driven:
-    kube::Resource<DynamicType = ()> + HasSpec<Spec: Validate + Clone> + HasStatus<Status: Clone + Default> + Clone + Send + Sync + 'static
+    kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + HasSpec<Spec: Validate + Clone>
+    + HasStatus<Status: Clone>
+    + Clone
+    + Debug
+    + DeserializeOwned
+    + Send
+    + Sync
+    + 'static
 {
     /// Which kind it is.
     const KIND: Kind;

@@ -26,7 +26,9 @@ const MOST_EFFECTS: usize = 8;
 /// Why it is not known to be done: try again.
 pub(crate) async fn leave(context: &Context, live: &Arc<LiveFleet>, gone: &Object) -> Result<(), ReconcileError> {
     for _ in 0..MOST_EFFECTS {
-        let Some(seen) = observe(context, live, gone).await? else { return Ok(()) };
+        let Some(seen) = observe(context, live, gone).await? else {
+            return Ok(());
+        };
         let Some(effect) = decide(&seen).effect else { return Ok(()) };
         if matches!(effect, Effect::Forget(_)) {
             return Ok(());

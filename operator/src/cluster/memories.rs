@@ -73,7 +73,10 @@ impl Memories {
     pub(crate) fn newer_than(&self, uid: &ResourceUid, shown: &str) -> Option<Written> {
         let mut inner = self.lock();
         let remembered = inner.get_mut(uid)?;
-        remembered.written = remembered.written.take().filter(|written| written.superseded.iter().any(|old| old == shown));
+        remembered.written = remembered
+            .written
+            .take()
+            .filter(|written| written.superseded.iter().any(|old| old == shown));
         remembered.written.clone()
     }
 
@@ -156,7 +159,11 @@ mod tests {
         memories.wrote(&uid(), "5", "7".to_owned(), status(2));
         for shown in ["1", "5"] {
             let written = memories.newer_than(&uid(), shown).unwrap();
-            assert_eq!((written.resource_version.as_str(), written.status), ("7", status(2)), "while {shown} is shown");
+            assert_eq!(
+                (written.resource_version.as_str(), written.status),
+                ("7", status(2)),
+                "while {shown} is shown"
+            );
         }
         assert!(memories.newer_than(&uid(), "7").is_none());
         assert!(memories.newer_than(&uid(), "1").is_none(), "it was dropped once it was shown");

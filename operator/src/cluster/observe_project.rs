@@ -32,7 +32,9 @@ pub(crate) async fn observe(context: &Context, project: &LlmProject, pass: &mut 
     let proxy = &project.spec.proxy_ref;
     let (namespace, name) = (proxy.namespace(&object.namespace), proxy.name.as_str());
     let declared = context.stores.proxy_config(namespace, name);
-    let permitted = declared.as_ref().map(|declared| permission::permitted(context, declared, &object.namespace));
+    let permitted = declared
+        .as_ref()
+        .map(|declared| permission::permitted(context, declared, &object.namespace));
     let live = match context.fleets.get(namespace, name) {
         Some(Ok(live)) => Some(live),
         Some(Err(_)) if matches!(permitted, Some(Err(_))) => None,

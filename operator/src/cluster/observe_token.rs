@@ -119,7 +119,9 @@ fn fleet_of(context: &Context, project: &LlmProject) -> Result<Fleet, ReconcileE
 
 async fn project_seen(context: &Context, project: &LlmProject, live: &LiveFleet) -> store::Result<ProjectSeen> {
     let own = project.meta().namespace.as_deref().unwrap_or_default();
-    let fleet = context.stores.proxy_config(project.spec.proxy_ref.namespace(own), &project.spec.proxy_ref.name);
+    let fleet = context
+        .stores
+        .proxy_config(project.spec.proxy_ref.namespace(own), &project.spec.proxy_ref.name);
     if fleet.is_some_and(|fleet| permission::permitted(context, &fleet, own).is_err()) {
         return Ok(ProjectSeen::NotReady);
     }
@@ -168,4 +170,3 @@ fn contender(token: &WitheringToken) -> Contender {
         name: meta.name.clone().unwrap_or_default(),
     }
 }
-

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
-use serde::de::DeserializeOwned;
 use store::{FeedVersion, StoreError};
 
 use super::context::Context;
@@ -45,7 +44,7 @@ pub(crate) struct Subject<'a> {
 ///
 /// # Errors
 /// Those after which it is not known, or not worth knowing, what was done: the next look finds out.
-pub(crate) async fn perform<K: Driven + DeserializeOwned + std::fmt::Debug>(
+pub(crate) async fn perform<K: Driven>(
     context: &Context,
     subject: &Subject<'_>,
     effect: &Effect,
@@ -105,9 +104,10 @@ async fn write_secret(context: &Context, object: &Object, write: &SecretWrite, p
             Outcome::Done(None)
         }
         // A Secret that stood is gone: that is one more way to be overtaken. A namespace that is gone takes no Secret.
-        Err(ApiFailure::Missing) if write.expect.is_none() => {
-            Outcome::Failed(format!("Secret {}/{} cannot be written: the namespace is gone", object.namespace, write.name))
-        }
+        Err(ApiFailure::Missing) if write.expect.is_none() => Outcome::Failed(format!(
+            "Secret {}/{} cannot be written: the namespace is gone",
+            object.namespace, write.name
+        )),
         Err(ApiFailure::Overtaken | ApiFailure::Missing) => {
             pass.doubt_token_secret(&write.name);
             Outcome::Overtaken
@@ -117,13 +117,7 @@ async fn write_secret(context: &Context, object: &Object, write: &SecretWrite, p
     })
 }
 
-async fn delete_secret(
-    context: &Context,
-    object: &Object,
-    name: &str,
-    expected: &SecretVersion,
-    pass: &mut Pass,
-) -> Result<Outcome, ReconcileError> {
+async fn delete_secret(context: &Context, object: &Object, name: &str, expected: &SecretVersion, pass: &mut Pass) -> Result<Outcome, ReconcileError> {
     let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &object.namespace);
     let params = DeleteParams {
         preconditions: Some(Preconditions {
@@ -150,15 +144,7 @@ async fn delete_secret(
 ///
 /// # Errors
 /// [`ReconcileError::Api`].
-async fn set_status<K: Driven + DeserializeOwned + std::fmt::Debug>(
-    context: &Context,
-    object: &Object,
-    version: &str,
-    wanted: &Status,
-) -> Result<Outcome, ReconcileError>
-where
-    K: kube::Resource<Scope = kube::core::NamespaceResourceScope>,
-{
+async fn set_status<K: Driven>(context: &Context, object: &Object, version: &str, wanted: &Status) -> Result<Outcome, ReconcileError> {
     let body = status::body(object, version, wanted).map_err(|error| ReconcileError::Panicked(error.to_string()))?;
     let objects: Api<K> = Api::namespaced(context.client.clone(), &object.namespace);
     let params = PatchParams::apply(STATUS_MANAGER).force();

@@ -36,7 +36,9 @@ pub(crate) fn claim(
         Referrer::Token(_) => None,
     });
     if let Some(reader) = reader {
-        return SecretClaim::Declared(format!("Secret {namespace}/{name} is one that {reader} reads; name another in spec.secret.name"));
+        return SecretClaim::Declared(format!(
+            "Secret {namespace}/{name} is one that {reader} reads; name another in spec.secret.name"
+        ));
     }
     let taken = |by: &Contender, verb: &str| {
         SecretClaim::Taken(format!(

@@ -78,6 +78,9 @@ mod tests {
         };
         let body = body(&object, "17", &Status::Project(crds::LlmProjectStatus::default())).unwrap();
         assert_eq!(body["metadata"]["resourceVersion"], "17");
-        assert_eq!((body["metadata"]["uid"].as_str(), body["kind"].as_str()), (Some("u-1"), Some("LLMProject")));
+        assert_eq!(
+            (body["metadata"]["uid"].as_str(), body["kind"].as_str()),
+            (Some("u-1"), Some("LLMProject"))
+        );
     }
 }

@@ -286,14 +286,22 @@ mod tests {
         secret.metadata.owner_references = Some(vec![other]);
         let found = Found::read(&secret, "uid-1");
         let patch = patch(&token("web"), &write, &SecretVersion("7".to_owned()), Some(&found));
-        let uids: Vec<&str> = patch["metadata"]["ownerReferences"].as_array().unwrap().iter().map(|owner| owner["uid"].as_str().unwrap()).collect();
+        let uids: Vec<&str> = patch["metadata"]["ownerReferences"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|owner| owner["uid"].as_str().unwrap())
+            .collect();
         assert_eq!(uids, ["uid-9", "uid-1"]);
     }
 
     #[test]
     fn a_long_name_becomes_a_label_that_tells_it_from_its_neighbours() {
         assert_eq!(label_value("web"), "web");
-        let (one, two) = (label_value(&format!("{}.a", "x".repeat(250))), label_value(&format!("{}.b", "x".repeat(250))));
+        let (one, two) = (
+            label_value(&format!("{}.a", "x".repeat(250))),
+            label_value(&format!("{}.b", "x".repeat(250))),
+        );
         assert!(one != two && one.len() <= 63 && one.starts_with('x'), "{one} {two}");
         let dotted = label_value(&format!("{}.{}", "x".repeat(53), "y".repeat(190)));
         assert!(dotted.starts_with(&format!("{}-", "x".repeat(53))) && dotted.len() <= 63, "{dotted}");

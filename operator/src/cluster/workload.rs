@@ -78,7 +78,9 @@ impl Parent {
     /// Whether an object is a child of this very ProxyConfig.
     pub(crate) fn owns(&self, metadata: &ObjectMeta) -> bool {
         let references = metadata.owner_references.iter().flatten();
-        references.into_iter().any(|owner| owner.controller == Some(true) && owner.uid == self.uid)
+        references
+            .into_iter()
+            .any(|owner| owner.controller == Some(true) && owner.uid == self.uid)
     }
 }
 

@@ -128,7 +128,11 @@ fn pod(parent: &Parent, pods: &Pods<'_>, args: Vec<String>, selector: &LabelSele
             }),
             ..PodSecurityContext::default()
         }),
-        topology_spread_constraints: Some(["topology.kubernetes.io/zone", "kubernetes.io/hostname"].map(|key| spread(key, selector)).into()),
+        topology_spread_constraints: Some(
+            ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+                .map(|key| spread(key, selector))
+                .into(),
+        ),
         containers: vec![container(pods, args)],
         volumes: Some(vec![volume(parent, pods)]),
         ..PodSpec::default()
@@ -229,7 +233,14 @@ fn probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
 
 fn resources(spec: Option<&ContainerResources>) -> ResourceRequirements {
     let Some(spec) = spec else {
-        let amounts = |pairs: &[(&str, &str)]| Some(pairs.iter().map(|(name, text)| ((*name).to_owned(), Quantity((*text).to_owned()))).collect());
+        let amounts = |pairs: &[(&str, &str)]| {
+            Some(
+                pairs
+                    .iter()
+                    .map(|(name, text)| ((*name).to_owned(), Quantity((*text).to_owned())))
+                    .collect(),
+            )
+        };
         return ResourceRequirements {
             requests: amounts(&[("cpu", CPU_REQUEST), ("memory", MEMORY_REQUEST)]),
             limits: amounts(&[("memory", MEMORY_LIMIT)]),

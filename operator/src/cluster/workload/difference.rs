@@ -99,7 +99,10 @@ mod tests {
     fn a_changed_field_is_named() {
         let wanted = json!({"spec": {"replicas": 2, "containers": [{"name": "proxy", "args": ["a", "b"]}]}});
         for (stands, path) in [
-            (json!({"spec": {"replicas": 3, "containers": [{"name": "proxy", "args": ["a", "b"]}]}}), "spec.replicas"),
+            (
+                json!({"spec": {"replicas": 3, "containers": [{"name": "proxy", "args": ["a", "b"]}]}}),
+                "spec.replicas",
+            ),
             (
                 json!({"spec": {"replicas": 2, "containers": [{"name": "proxy", "args": ["a", "b", "c"]}]}}),
                 "spec.containers.0.args",
@@ -111,14 +114,20 @@ mod tests {
             (json!({"spec": {"containers": []}}), "spec.containers.0"),
         ] {
             let found = difference(&wanted, &stands);
-            assert!(found.as_deref().is_some_and(|found| path.starts_with(found) || found.starts_with(path)), "{path}: {found:?}");
+            assert!(
+                found.as_deref().is_some_and(|found| path.starts_with(found) || found.starts_with(path)),
+                "{path}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn an_amount_may_be_spelled_otherwise_and_nothing_else_may() {
         let wanted = json!({"resources": {"limits": {"cpu": "1000m", "memory": "1024Mi"}}});
-        assert_eq!(difference(&wanted, &json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}})), None);
+        assert_eq!(
+            difference(&wanted, &json!({"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}})),
+            None
+        );
         assert!(difference(&wanted, &json!({"resources": {"limits": {"cpu": "2", "memory": "1Gi"}}})).is_some());
         assert!(difference(&json!({"port": "1000m"}), &json!({"port": "1"})).is_some());
     }
@@ -127,7 +136,10 @@ mod tests {
     fn a_stamp_tells_one_wish_from_another() {
         let one = stamp(json!({"metadata": {"name": "a"}, "spec": {"replicas": 1}}));
         let other = stamp(json!({"metadata": {"name": "a"}, "spec": {}}));
-        assert_ne!(one["metadata"]["annotations"][DESIRED_HASH], other["metadata"]["annotations"][DESIRED_HASH]);
+        assert_ne!(
+            one["metadata"]["annotations"][DESIRED_HASH],
+            other["metadata"]["annotations"][DESIRED_HASH]
+        );
         assert!(difference(&other, &one).is_some(), "a field that is no longer wanted");
     }
 }

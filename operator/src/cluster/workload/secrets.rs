@@ -73,7 +73,12 @@ mod tests {
         assert!(parent().owns(&management.metadata));
         let token = text(&management, TOKEN_KEY).unwrap();
         assert_eq!(token.expose_secret().len(), 43);
-        assert!(token.expose_secret().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+        assert!(
+            token
+                .expose_secret()
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        );
         let claim = Claim {
             cluster: "c".to_owned(),
             namespace: "llm".to_owned(),
