@@ -1,8 +1,10 @@
 //! The executor for a Kubernetes cluster: watches tell what is declared, the pure core decides, effects become rows and API writes, all by one
 //! leader. It refuses to know how decisions are made and how requests are proxied.
 
+mod children;
 mod context;
 mod controllers;
+mod database;
 mod departures;
 mod dependants;
 mod drive;
@@ -10,6 +12,7 @@ mod driven;
 mod events;
 mod failure;
 mod fleets;
+mod follow;
 mod gate;
 mod http;
 mod in_force;

@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::context::Context;
 use super::drive;
+use super::driven::Driven;
 use super::failure::ReconcileError;
 use super::options::Concurrency;
 use super::wake::Woken;
@@ -36,7 +37,7 @@ async fn one<K, F>(
     mut stop: watch::Receiver<bool>,
     reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Send + Sync + 'static,
 ) where
-    K: Watched + Debug + Unpin,
+    K: Watched + Driven + Debug + Unpin,
     ObjectRef<K>: Hash + Eq,
     F: Future<Output = Result<Action, ReconcileError>> + Send + 'static,
 {
@@ -46,8 +47,8 @@ async fn one<K, F>(
     let waiting = context.wakes.waiting().clone();
     let look = move |object: Arc<K>, context: Arc<Context>| {
         let (namespace, name) = key(object.meta());
-        context.wakes.waiting().begun(K::KIND, &namespace, &name);
-        let look = context.metrics.look(K::KIND);
+        context.wakes.waiting().begun(<K as Watched>::KIND, &namespace, &name);
+        let look = context.metrics.look(<K as Watched>::KIND);
         reconcile(object, Arc::clone(&context))
             .map(move |ended| {
                 let outcome = match &ended {
@@ -70,7 +71,7 @@ async fn one<K, F>(
         .for_each(|ended| {
             // How a look ended is the driver's to say. An object that is not there any more was woken in vain.
             if let Err(Error::ObjectNotFound(object)) = ended {
-                waiting.begun(K::KIND, object.namespace.as_deref().unwrap_or_default(), &object.name);
+                waiting.begun(<K as Watched>::KIND, object.namespace.as_deref().unwrap_or_default(), &object.name);
             }
             std::future::ready(())
         })

@@ -15,7 +15,6 @@ use super::controllers;
 use super::departures::{self, Departures};
 use super::events::EventSink;
 use super::fleets::Fleets;
-use super::follow;
 use super::gate::Gate;
 use super::http::{self, Readiness};
 use super::in_force::ProjectsInForce;
@@ -241,7 +240,6 @@ impl Leader {
         );
         let mut tasks = JoinSet::new();
         tasks.spawn(departures::run(Arc::clone(&context), departed));
-        tasks.spawn(follow::run(Arc::clone(&context)));
         let (client, gate, identity, events) = (self.client.clone(), self.gate.clone(), self.identity.clone(), told.events.clone());
         tasks.spawn(async move { events.send_all(client, &gate, &identity).await });
         tokio::select! {
