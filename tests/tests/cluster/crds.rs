@@ -5,8 +5,12 @@ mod ownership;
 mod shown;
 mod status;
 
+use std::time::{Duration, Instant};
+
 use crds::Kind;
 use serde_json::{Value, json};
+use testkit::cluster::{Cluster, User};
+use testkit::wait;
 
 /// A valid object of each kind, all named alike.
 fn manifests(name: &str) -> [Value; 3] {
@@ -29,4 +33,25 @@ fn plural(kind: Kind) -> String {
 /// Several objects as one text for kubectl.
 fn text(objects: &[Value]) -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
+}
+
+/// The OpenAPI document of our group. The API server publishes it some time after it serves the kinds, and kubectl explains and validates by it.
+async fn published(cluster: &Cluster) -> Value {
+    let client = cluster.client(User::Editor);
+    let begun = Instant::now();
+    loop {
+        let request = http::Request::get(format!("/openapi/v3/apis/{}", crds::API_VERSION))
+            .body(Vec::new())
+            .unwrap();
+        let document: Value = client
+            .request_text(request)
+            .await
+            .map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+        let paths = document["paths"].as_object().into_iter().flat_map(|paths| paths.keys());
+        if paths.filter(|path| path.ends_with("/{name}")).count() == Kind::ALL.len() {
+            return document;
+        }
+        assert!(begun.elapsed() < wait::SOON, "our kinds are not published: {document}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

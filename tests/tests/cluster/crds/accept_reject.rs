@@ -108,9 +108,7 @@ fn difference(row: &Row, causes: &[Cause]) -> Option<String> {
 
 /// Every CEL rule's message below a schema.
 fn rules(schema: &Value, found: &mut BTreeSet<String>) {
-    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
-        found.insert(rule["message"].as_str().unwrap().to_owned());
-    }
+    own_rules(schema, found);
     for inner in schema["properties"].as_object().into_iter().flat_map(|all| all.values()) {
         rules(inner, found);
     }
@@ -119,8 +117,26 @@ fn rules(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The messages of the rules that judge this value: those whose carrier is in it.
+fn judging(schema: &Value, value: &Value, found: &mut BTreeSet<String>) {
+    own_rules(schema, found);
+    for (name, inner) in value.as_object().into_iter().flatten().filter(|(_, inner)| !inner.is_null()) {
+        if let Some(property) = schema["properties"].get(name) {
+            judging(property, inner, found);
+        }
+    }
+    for item in value.as_array().into_iter().flatten() {
+        judging(&schema["items"], item, found);
+    }
+}
+
+fn own_rules(schema: &Value, found: &mut BTreeSet<String>) {
+    let messages = schema["x-kubernetes-validations"].as_array().into_iter().flatten();
+    found.extend(messages.map(|rule| rule["message"].as_str().unwrap().to_owned()));
+}
+
 #[tokio::test]
-async fn every_row_gets_its_verdict_from_the_api_server_and_every_rule_is_heard() {
+async fn every_row_gets_its_verdict_from_the_api_server_and_every_rule_accepts_and_rejects_one() {
     let cluster = Cluster::shared();
     let (client, namespace) = (cluster.client(User::Editor), cluster.namespace());
     let (mut differences, mut said) = (Vec::new(), BTreeMap::<Kind, Vec<String>>::new());
@@ -135,10 +151,18 @@ async fn every_row_gets_its_verdict_from_the_api_server_and_every_rule_is_heard(
             said.entry(kind).or_default().extend(causes.into_iter().map(|cause| cause.message));
             count += 1;
         }
-        let mut messages = BTreeSet::new();
-        let schema = serde_json::to_value(kind.definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"].take();
-        rules(&schema, &mut messages);
+        let schema = &serde_json::to_value(kind.definition()).unwrap()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let (mut messages, mut passed) = (BTreeSet::new(), BTreeSet::new());
+        rules(schema, &mut messages);
         assert!(!messages.is_empty());
+        for row in rows.iter().filter(|row| row.reject.is_none() && row.mode.as_deref() != Some("Files")) {
+            judging(schema, &row.spec, &mut passed);
+        }
+        differences.extend(
+            messages
+                .difference(&passed)
+                .map(|message| format!("{kind}: no row passes the rule: {message}")),
+        );
         // The whole sentence with its remedy, not only a part of it.
         for message in messages {
             let heard = said[&kind].iter().any(|said| said.ends_with(&message));
@@ -173,9 +197,10 @@ async fn names_of_253_characters_are_taken_and_longer_ones_refused() {
     }
 }
 
-#[test]
-fn a_field_that_nobody_knows_is_refused_by_strict_validation_and_warned_of_otherwise() {
+#[tokio::test]
+async fn a_field_that_nobody_knows_is_refused_by_strict_validation_and_warned_of_otherwise() {
     let cluster = Cluster::shared();
+    super::published(cluster).await;
     let namespace = cluster.namespace();
     let mut token = super::manifests("typo")[2].clone();
     token["spec"]["tttl"] = "1h".into();

@@ -20,10 +20,7 @@ fn each_property(schema: &Value, path: &str, look: &mut impl FnMut(&str, &Value)
 async fn every_field_is_explained() {
     let cluster = Cluster::shared();
     // What kubectl explain reads: one question instead of one per field.
-    let request = http::Request::get(format!("/openapi/v3/apis/{}", crds::API_VERSION))
-        .body(Vec::new())
-        .unwrap();
-    let document: Value = serde_json::from_str(&cluster.client(User::Editor).request_text(request).await.unwrap()).unwrap();
+    let document = super::published(cluster).await;
     let schemas = document["components"]["schemas"].as_object().unwrap();
     for kind in Kind::ALL {
         let name = kind.definition().spec.names.kind;
