@@ -13,7 +13,18 @@ use super::decide;
 use crate::effect::{Effect, Status};
 use crate::memory::Memory;
 use crate::object::{Object, Resource, Standing};
-use crate::observed::{CredentialSeen, ProjectObserved};
+use crate::observed::{CredentialSeen, FleetSeen, ProjectObserved};
+
+fn fleet_of(providers: Vec<Provider>) -> FleetSeen {
+    FleetSeen::Ready(Box::new(ProxyConfigSpec {
+        database: Database {
+            sqlite: Some(Sqlite {}),
+            postgres: None,
+        },
+        providers,
+        ..ProxyConfigSpec::default()
+    }))
+}
 
 /// A declared project on a provider that wants a key, whose Secret holds `sk-one`, without a row.
 fn declared() -> ProjectObserved {
@@ -37,7 +48,10 @@ fn declared() -> ProjectObserved {
             object,
             cluster: "standalone".to_owned(),
             spec: LlmProjectSpec {
-                proxy_ref: ProxyRef { name: "main".to_owned() },
+                proxy_ref: ProxyRef {
+                    name: "main".to_owned(),
+                    namespace: None,
+                },
                 providers: vec![provider],
                 state: crds::ProjectState::Active,
             },
@@ -48,10 +62,7 @@ fn declared() -> ProjectObserved {
             now: DbTime(1_000_000),
         },
         row: None,
-        fleet: Some(ProxyConfigSpec {
-            database: Database { sqlite: Some(Sqlite {}) },
-            providers: vec![provider_of(ProviderApi::OpenAI, None)],
-        }),
+        fleet: fleet_of(vec![provider_of(ProviderApi::OpenAI, None)]),
         credentials: vec![CredentialSeen::Found(SecretString::from("sk-one"))],
     }
 }
@@ -196,10 +207,7 @@ fn a_provider_without_a_key_wants_no_credential() {
         provider_of(ProviderApi::OpenAI, Some(ProviderAuth::None)),
     ] {
         let mut seen = declared();
-        seen.fleet = seen.fleet.map(|fleet| ProxyConfigSpec {
-            providers: vec![provider],
-            ..fleet
-        });
+        seen.fleet = fleet_of(vec![provider]);
         seen.credentials = vec![CredentialSeen::NotNamed];
         assert_eq!(key(&put(&seen)), None);
     }
@@ -208,13 +216,10 @@ fn a_provider_without_a_key_wants_no_credential() {
 #[test]
 fn what_cannot_be_resolved_is_named_with_its_remedy() {
     let mut missing = declared();
-    missing.fleet = None;
+    missing.fleet = FleetSeen::Missing;
     says(&verdict(&missing), ConditionType::ResolvedRefs, "False", Reason::ProxyNotFound);
     let mut unknown = declared();
-    unknown.fleet = unknown.fleet.map(|fleet| ProxyConfigSpec {
-        providers: Vec::new(),
-        ..fleet
-    });
+    unknown.fleet = fleet_of(Vec::new());
     says(&verdict(&unknown), ConditionType::ResolvedRefs, "False", Reason::ProviderUnknown);
     let mut unnamed = declared();
     unnamed.credentials = vec![CredentialSeen::NotNamed];

@@ -10,7 +10,7 @@ mod secrets;
 
 use crds::conditions::{ConditionType, find};
 use crds::events::EventReason;
-use crds::{Kind, ProjectRef, Reason, TokenSecret, WitheringTokenSpec, WitheringTokenStatus};
+use crds::{Kind, ProjectRef, Reason, SecretFormat, TokenSecret, WitheringTokenSpec, WitheringTokenStatus};
 use store::{
     DbTime, FeedVersion, HolderId, Owner, ProjectId, QuotaId, QuotaView, ReplicaView, ResourceUid, RevisionState, RevisionView, RevokedBy,
     TokenChange, TokenId, TokenState, TokenValue, TokenView,
@@ -36,6 +36,7 @@ fn declared() -> TokenObserved {
         max_requests: None,
         state: crds::TokenState::Active,
         secret: None,
+        rotation: None,
     };
     let object = Object {
         kind: Kind::WitheringToken,
@@ -65,6 +66,7 @@ fn declared() -> TokenObserved {
         former: None,
         claim: SecretClaim::Free,
         base_url: URL.to_owned(),
+        formats: SecretFormat::ALL.to_vec(),
         minted: TokenValue::mint(),
     }
 }
@@ -78,6 +80,7 @@ fn revision(number: i64, state: RevisionState, value: &TokenValue) -> RevisionVi
         write_begun: state != RevisionState::Pending,
         issued_at: ISSUED,
         ends_at: ISSUED.plus_ms(HOUR),
+        rotation_trigger: None,
     }
 }
 
@@ -110,7 +113,9 @@ fn holding(value: &TokenValue) -> SecretSeen {
     SecretSeen::Present(SecretContent {
         version,
         value: Some(value.clone()),
+        formats: SecretFormat::ALL.to_vec(),
         base_url: Some(URL.to_owned()),
+        is_ours: None,
     })
 }
 
@@ -118,7 +123,9 @@ fn altered() -> SecretSeen {
     SecretSeen::Present(SecretContent {
         version: SecretVersion("altered".to_owned()),
         value: None,
+        formats: Vec::new(),
         base_url: None,
+        is_ours: None,
     })
 }
 
