@@ -34,6 +34,19 @@ pub struct Recipe<'a> {
     pub arguments: &'a [&'a str],
 }
 
+impl<'a> Recipe<'a> {
+    /// The image of llm-proxy itself, under a name of one's own.
+    #[must_use]
+    pub fn of_llm_proxy(binary: &'a Path, name: &'a str) -> Self {
+        Self {
+            binary,
+            path: "/usr/bin/llm-proxy",
+            name,
+            arguments: &["--help"],
+        }
+    }
+}
+
 /// An image that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stderr, reason = "what a test skips or measures is said where the test runner shows it")]
 
 pub mod canary;
+pub mod charts;
 pub mod client;
 pub mod cluster;
 pub mod database;

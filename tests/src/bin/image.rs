@@ -13,12 +13,7 @@ fn main() -> ExitCode {
         eprintln!("usage: image BINARY FILE NAME:TAG");
         return ExitCode::FAILURE;
     };
-    let recipe = Recipe {
-        binary: Path::new(binary),
-        path: "/usr/bin/llm-proxy",
-        name,
-        arguments: &["--help"],
-    };
+    let recipe = Recipe::of_llm_proxy(Path::new(binary), name);
     match image::write(&recipe, Path::new(file)) {
         Ok(image) => {
             let tenths = image.size / 100_000;

@@ -15,7 +15,6 @@ pub use network::Network;
 use super::Cluster;
 use super::keeper::Kept;
 use crate::image::Image;
-use crate::random::Random;
 use crate::wait;
 use machine::{Inmate, Machine};
 use programs::Programs;
@@ -78,7 +77,7 @@ impl Node {
         let network = Network::free();
         let cluster = Cluster::options().with_network(network).start();
         let folder = cluster.folder();
-        let group = format!("llm-proxy-test-{}", Random::fresh().base62(8));
+        let group = machine::group_name();
         let scheduler = agents::scheduler(&cluster, &programs);
         let machine = Machine::start(folder, network, &group);
         let runtime = Runtime::start(&machine, folder, network, &programs);
@@ -118,6 +117,12 @@ impl Node {
     #[must_use]
     pub fn network(&self) -> Network {
         self.network
+    }
+
+    /// The control group of everything that runs in its pods.
+    #[must_use]
+    pub fn control_group(&self) -> &str {
+        self.machine.group()
     }
 
     /// Makes an image known to the node, as a registry would.

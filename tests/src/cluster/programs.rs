@@ -80,7 +80,7 @@ impl Programs {
 }
 
 /// How the programs of a Go module of ours are built, and where they are kept.
-pub(super) struct Recipe {
+pub(crate) struct Recipe {
     module: PathBuf,
     cache: PathBuf,
     go: OsString,
@@ -92,7 +92,7 @@ impl Recipe {
     }
 
     /// That of a module below e2e/, which pins its programs by `tool` lines.
-    pub(super) fn of(module: &str) -> Self {
+    pub(crate) fn of(module: &str) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e").join(module);
         let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
         let cache = std::env::var_os("XDG_CACHE_HOME")
@@ -136,7 +136,7 @@ impl Recipe {
     }
 
     /// The program out of the cache, where it is put first if need be. Two who want it at once build it once.
-    pub(super) fn build(&self, name: &str, package: &str) -> Result<PathBuf, String> {
+    pub(crate) fn build(&self, name: &str, package: &str) -> Result<PathBuf, String> {
         let folder = self.folder()?;
         let program = folder.join(name);
         if program.is_file() {

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::network::Network;
 use crate::cluster::keeper::{Kept, shell};
+use crate::random::Random;
 use crate::wait;
 
 /// The first process. Sockets, state and logs that programs keep at fixed places go to folders of its own. It stays as the parent of orphans.
@@ -35,6 +36,9 @@ while [ $tries -lt 200 ]; do
     tries=$((tries + 1))
 done"#;
 
+/// How the names of control groups begin; the id of the process that made it follows.
+const GROUP: &str = "llm-proxy-test-";
+
 /// A machine that lives as long as this does, or as its process does.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -51,6 +55,7 @@ impl Machine {
     /// If this process is not root, or a step fails: with what was said.
     pub(super) fn start(folder: &Path, network: Network, group: &str) -> Self {
         let sweeper = shell(SWEEPER).arg(group).spawn().expect("/bin/sh runs");
+        sweep_leftovers();
         make_group(group);
         let ready = folder.join("machine.ready");
         let mut command = Command::new("unshare");
@@ -165,22 +170,52 @@ fn child_of(process: Pid) -> Option<Pid> {
     children.split_whitespace().next()?.parse().ok().and_then(Pid::from_raw)
 }
 
-/// Makes a control group in every hierarchy (version 1) or in the one (version 2).
-fn make_group(group: &str) {
+/// A name for the control group of a machine of this process.
+pub(super) fn group_name() -> String {
+    format!("{GROUP}{}-{}", std::process::id(), Random::fresh().base62(6))
+}
+
+/// Where control groups are: one place in version 2, one per controller in version 1.
+fn hierarchies() -> Vec<PathBuf> {
     let root = PathBuf::from("/sys/fs/cgroup");
-    let unified = root.join("cgroup.controllers").is_file();
-    let hierarchies = if unified {
-        vec![root]
-    } else {
-        let entries = fs::read_dir(&root).expect("control groups are mounted").flatten();
-        // Some names are links to others.
-        let own = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        entries.filter(own).map(|entry| entry.path()).collect()
-    };
-    for hierarchy in hierarchies {
+    if root.join("cgroup.controllers").is_file() {
+        return vec![root];
+    }
+    // Some names are links to others.
+    folders_in(&root)
+}
+
+/// Makes a control group in every hierarchy.
+fn make_group(group: &str) {
+    for hierarchy in hierarchies() {
         let folder = hierarchy.join(group);
         fs::create_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     }
+}
+
+/// Removes the control groups of processes whose shells were killed, too.
+fn sweep_leftovers() {
+    for group in hierarchies().iter().flat_map(|hierarchy| folders_in(hierarchy)) {
+        let name = group.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let owner = name.strip_prefix(GROUP).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists()) {
+            remove_group(&group);
+        }
+    }
+}
+
+/// Children first. What is not empty stays: somebody is still in it.
+fn remove_group(group: &Path) {
+    for child in folders_in(group) {
+        remove_group(&child);
+    }
+    let _ = fs::remove_dir(group);
+}
+
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let own = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    entries.filter(own).map(|entry| entry.path()).collect()
 }
 
 fn succeed(command: &mut Command) -> String {

@@ -24,6 +24,18 @@ impl Network {
         free.expect("a private network that is not in use")
     }
 
+    /// The one with this number, 1 to 254.
+    #[must_use]
+    pub fn numbered(number: u8) -> Self {
+        Self(number)
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
     /// What the wire's end on this machine is called: unique, and short enough for a network device.
     #[must_use]
     pub(super) fn device(self) -> String {
