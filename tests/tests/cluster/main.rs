@@ -9,3 +9,5 @@
 
 mod control_plane;
 mod crds;
+mod first_light;
+mod operating;
