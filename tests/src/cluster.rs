@@ -24,6 +24,7 @@ pub mod programs;
 mod certificates;
 mod foreign;
 mod keeper;
+mod pods;
 mod users;
 
 pub use kubectl::Answer;
