@@ -3,7 +3,7 @@
 
 use crds::conditions::Condition;
 use crds::events::EventReason;
-use crds::{LlmProjectStatus, ProxyConfigStatus, WitheringTokenStatus};
+use crds::{LlmProjectStatus, ProxyConfigStatus, SecretFormat, WitheringTokenStatus};
 use store::{DbTime, PendingRevision, ProjectId, ProjectSpec, ProviderSpec, ResourceUid, RevokedBy, TokenChange, TokenDigest, TokenId, TokenValue};
 
 /// What a look at one resource led to.
@@ -87,6 +87,10 @@ pub struct SecretWrite {
     pub value: TokenValue,
     /// The base URL that stands beside it, ending in `/v1`.
     pub base_url: String,
+    /// What the Secret is to hold: ascending, each once.
+    pub formats: Vec<SecretFormat>,
+    /// Whether it is written again because somebody else changed or deleted it.
+    pub repair: bool,
     /// What was observed; none if the Secret was not there.
     pub expect: Option<SecretVersion>,
 }

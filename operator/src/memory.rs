@@ -1,9 +1,13 @@
 //! What a process remembers about one resource between two effects. Losing it all (a crash) may cost a further revision, never a wrong one.
 //! It refuses to know what is decided from it.
 
+mod contention;
+
+use crds::SecretFormat;
 use crds::events::EventReason;
 use store::{DbTime, FeedVersion, TokenValue};
 
+pub use self::contention::Contention;
 use crate::effect::Effect;
 
 /// How long the first pause after a failed effect lasts, in ms; each further failure doubles it up to [`LONGEST_PAUSE_MS`].
@@ -22,6 +26,10 @@ pub struct Memory {
     pub pushed: Option<FeedVersion>,
     /// The last effect outside the database that failed, until one succeeds.
     pub setback: Option<Setback>,
+    /// What was last written beside the value: formats and base URL.
+    pub written: Option<(Vec<SecretFormat>, String)>,
+    /// How often the Secret had to be repaired.
+    pub contention: Contention,
 }
 
 /// A failed write of a Secret, and when to try again.
@@ -36,12 +44,19 @@ pub struct Setback {
 }
 
 impl Memory {
-    /// Notes an effect that was performed; `version` is the feed version that it made, if any.
-    pub fn note(&mut self, effect: &Effect, version: Option<FeedVersion>) {
+    /// Notes an effect that was performed; `version` is the feed version that it made, if any, and `now` the moment of its observation.
+    pub fn note(&mut self, effect: &Effect, version: Option<FeedVersion>, now: DbTime) {
         match effect {
             Effect::InsertPending { value, .. } => self.in_hand = Some(value.clone()),
             Effect::Activate { .. } | Effect::Revoke { .. } => self.in_hand = None,
-            Effect::WriteSecret { .. } | Effect::DeleteSecret { .. } => self.setback = None,
+            Effect::WriteSecret(write) => {
+                self.setback = None;
+                self.written = Some((write.formats.clone(), write.base_url.clone()));
+                if write.repair {
+                    self.contention.note(now);
+                }
+            }
+            Effect::DeleteSecret { .. } => self.setback = None,
             Effect::PutProviders(_) => self.pushed = version,
             Effect::Emit(notice) => self.told.push(notice.reason),
             Effect::SetStatus(_) => self.told.clear(),

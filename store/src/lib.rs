@@ -18,6 +18,7 @@ mod ledger;
 mod listen;
 mod manage;
 mod migrate;
+mod owned;
 mod projects;
 mod providers;
 mod quota;
@@ -43,6 +44,7 @@ pub use manage::{
     TokenPatch, UsageFilter, UsageGrouping, UsageSum,
 };
 pub use migrate::SchemaInfo;
+pub use owned::Owned;
 pub use projects::{CredentialSpec, ProjectSpec, ProjectState, ProjectView};
 pub use providers::{ProviderApi, ProviderAuth, ProviderSpec};
 pub use quota::{LeaseAnswer, LeaseReport, QuotaView};

@@ -83,7 +83,9 @@ fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
         &findings,
         Finding::holds(ConditionType::Ready, Reason::Ready, format!("serving at {}", seen.base_url)),
     );
+    let progress = report::progress(&ready);
     findings.push(ready);
+    findings.extend(progress);
     findings
 }
 
