@@ -61,8 +61,14 @@ impl Memory {
             }
             Effect::DeleteSecret { .. } => self.setback = None,
             Effect::PutProviders(_) => self.pushed = version,
-            Effect::Fleet(FleetEffect::GenerateSecret(_)) => self.told.retain(|told| *told != EventReason::ManagementSecretGenerated),
-            Effect::Fleet(FleetEffect::Migrate) => self.migrated = true,
+            Effect::Fleet(effect) => {
+                self.setback = None;
+                match effect {
+                    FleetEffect::GenerateSecret(_) => self.told.retain(|told| *told != EventReason::ManagementSecretGenerated),
+                    FleetEffect::Migrate => self.migrated = true,
+                    _ => {}
+                }
+            }
             Effect::Emit(notice) if notice.reason == EventReason::MigrationFinished => self.migrated = false,
             Effect::Emit(notice) => self.told.push(notice.reason),
             Effect::SetStatus(_) => self.told.clear(),
