@@ -10,3 +10,5 @@
 mod charts;
 mod control_plane;
 mod crds;
+mod first_light;
+mod operating;
