@@ -18,6 +18,7 @@ pub mod kubectl;
 pub mod load;
 pub mod node;
 pub mod programs;
+pub mod rights;
 
 mod certificates;
 mod foreign;
