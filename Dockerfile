@@ -15,6 +15,7 @@ RUN ldd /root-of-image/usr/bin/llm-proxy | grep -o '/[^ ]*' | sort -u | xargs -I
 
 FROM scratch
 COPY --from=build /root-of-image/ /
+ENV PATH=/usr/bin:/bin
 USER 65532:65532
 EXPOSE 8080 8081
 ENTRYPOINT ["/usr/bin/llm-proxy"]

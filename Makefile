@@ -1,6 +1,6 @@
 # What people and CI run. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long bench lint install
+.PHONY: help demo test test-long bench image lint install
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,18 @@ lint: cargo-deny ## Formatting, clippy with warnings as errors, licences, source
 .PHONY: cargo-deny
 cargo-deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "installing cargo-deny, once (some minutes)"; cargo install cargo-deny --locked --debug; }
+
+# The tag is the workspace's version. Without a container engine the release binary is packed together with its libraries.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+image: ## Build the container image: by docker or podman where one runs, else as an archive for `ctr images import`
+	@for engine in docker podman; do \
+	    $$engine info >/dev/null 2>&1 || continue; \
+	    $$engine build --tag llm-proxy:$(VERSION) . && $$engine image inspect --format 'llm-proxy:$(VERSION) {{.Size}} bytes' llm-proxy:$(VERSION); \
+	    exit; \
+	done; \
+	cargo build --release --locked --package llm-proxy && \
+	cargo run --quiet --locked --package testkit --bin image -- $(TARGET)/release/llm-proxy $(TARGET)/llm-proxy-$(VERSION).tar llm-proxy:$(VERSION)
 
 install: ## Put llm-proxy on PATH (where cargo installs: usually ~/.cargo/bin)
 	cargo install --path cli --locked

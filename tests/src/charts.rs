@@ -21,7 +21,11 @@ pub fn chart(name: &str) -> PathBuf {
 pub fn helm(home: &Path) -> Command {
     static HELM: OnceLock<PathBuf> = OnceLock::new();
     let mut command = Command::new(HELM.get_or_init(|| built("helm", "helm", "helm.sh/helm/v4/cmd/helm")));
-    command.env("HOME", home).env_remove("HELM_NAMESPACE").env_remove("HELM_DEBUG").stdin(Stdio::null());
+    command
+        .env("HOME", home)
+        .env_remove("HELM_NAMESPACE")
+        .env_remove("HELM_DEBUG")
+        .stdin(Stdio::null());
     for (name, folder) in [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")] {
         command.env(name, home.join(".helm").join(folder));
     }
@@ -36,7 +40,11 @@ pub fn helm(home: &Path) -> Command {
 pub fn render(chart_name: &str, namespace: &str, args: &[&str]) -> Answer {
     let home = tempfile::tempdir().expect("a folder");
     let mut command = helm(home.path());
-    command.args(["template", "release"]).arg(chart(chart_name)).args(["--namespace", namespace]).args(args);
+    command
+        .args(["template", "release"])
+        .arg(chart(chart_name))
+        .args(["--namespace", namespace])
+        .args(args);
     command.output().expect("helm runs").into()
 }
 

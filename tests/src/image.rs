@@ -119,7 +119,11 @@ fn layer(recipe: &Recipe<'_>) -> Result<Archive, String> {
 
 /// The loader and the shared libraries of a binary, as absolute paths.
 fn libraries(binary: &Path) -> Result<Vec<String>, String> {
-    let output = Command::new("ldd").arg(binary).env("LC_ALL", "C").output().map_err(|error| format!("ldd: {error}"))?;
+    let output = Command::new("ldd")
+        .arg(binary)
+        .env("LC_ALL", "C")
+        .output()
+        .map_err(|error| format!("ldd: {error}"))?;
     let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if error.contains("not a dynamic executable") {
         return Ok(Vec::new());
@@ -142,6 +146,7 @@ fn config(recipe: &Recipe<'_>, layer_digest: &str) -> Value {
         "created": "1970-01-01T00:00:00Z",
         "config": {
             "User": format!("{USER}:{USER}"),
+            "Env": ["PATH=/usr/bin:/bin"],
             "Entrypoint": [recipe.path],
             "Cmd": recipe.arguments,
             "ExposedPorts": { "8080/tcp": {}, "8081/tcp": {} },
@@ -200,7 +205,14 @@ mod tests {
         let unpacked = folder.path().join("layer.tar");
         fs::write(&unpacked, layer).unwrap();
         let listing = String::from_utf8(tar(&["-tf", unpacked.to_str().unwrap()])).unwrap();
-        for needle in ["bin/sleep\n", "libc.so.6\n", "ld-linux", "etc/passwd\n", "etc/ssl/certs/ca-certificates.crt\n", "tmp/\n"] {
+        for needle in [
+            "bin/sleep\n",
+            "libc.so.6\n",
+            "ld-linux",
+            "etc/passwd\n",
+            "etc/ssl/certs/ca-certificates.crt\n",
+            "tmp/\n",
+        ] {
             assert!(listing.contains(needle), "{needle} is not in\n{listing}");
         }
         assert!(!listing.contains("bin/sh"), "{listing}");

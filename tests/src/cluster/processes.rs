@@ -110,10 +110,9 @@ impl Cluster {
         let mut command = Command::new(&self.programs.api_server);
         match self.options.network {
             // The Service `kubernetes` would point at this address, which no Service may.
-            None => command.args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"]).args([
-                "--endpoint-reconciler-type=none",
-                "--service-cluster-ip-range=10.0.0.0/16",
-            ]),
+            None => command
+                .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+                .args(["--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/16"]),
             Some(network) => command
                 .args(["--bind-address=0.0.0.0", "--kubelet-preferred-address-types=InternalIP"])
                 .arg(format!("--advertise-address={}", network.machine()))

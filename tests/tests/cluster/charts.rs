@@ -27,7 +27,13 @@ fn rendered(values: &str, namespace: &str) -> String {
 #[test]
 fn helm_lint_has_nothing_to_say_of_either_chart() {
     let home = tempfile::tempdir().unwrap();
-    let output = helm(home.path()).arg("lint").arg("--strict").arg(chart("llm-proxy")).arg(chart("llm-proxy-crds")).output().unwrap();
+    let output = helm(home.path())
+        .arg("lint")
+        .arg("--strict")
+        .arg(chart("llm-proxy"))
+        .arg(chart("llm-proxy-crds"))
+        .output()
+        .unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && said.contains("2 chart(s) linted, 0 chart(s) failed"), "{said}");
 }
@@ -42,7 +48,11 @@ fn each_value_set_renders_its_golden_file_and_the_same_a_second_time() {
             fs::write(&golden, &text).unwrap();
         }
         let expected = fs::read_to_string(&golden).unwrap_or_default();
-        assert!(text == expected, "{} is not what the chart renders: UPDATE_GOLDEN=1 writes it anew, to be read in the diff", golden.display());
+        assert!(
+            text == expected,
+            "{} is not what the chart renders: UPDATE_GOLDEN=1 writes it anew, to be read in the diff",
+            golden.display()
+        );
     }
 }
 
@@ -53,14 +63,29 @@ fn a_wrong_value_is_refused_in_a_line_that_names_it() {
         (&["--set", "image.tga=x"], "- at '/image': additional properties 'tga' not allowed"),
         (&["--set", "replicaCount=two"], "- at '/replicaCount': got string, want integer"),
         (&["--set", "replicaCount=-1"], "- at '/replicaCount': minimum: got -1, want 0"),
-        (&["--set", "rbac.scope=All"], "- at '/rbac/scope': value must be one of 'Cluster', 'Namespaced'"),
-        (&["--set", "image.digest=latest"], "- at '/image/digest': 'latest' does not match pattern '^sha256:[0-9a-f]{64}$|^$'"),
+        (
+            &["--set", "rbac.scope=All"],
+            "- at '/rbac/scope': value must be one of 'Cluster', 'Namespaced'",
+        ),
+        (
+            &["--set", "image.digest=latest"],
+            "- at '/image/digest': 'latest' does not match pattern '^sha256:[0-9a-f]{64}$|^$'",
+        ),
         (&["--set", "image.repository="], "- at '/image/repository': "),
-        (&["--set", "watchNamespaces={Team}"], "- at '/watchNamespaces/0': 'Team' does not match pattern"),
+        (
+            &["--set", "watchNamespaces={Team}"],
+            "- at '/watchNamespaces/0': 'Team' does not match pattern",
+        ),
         (&["--set", "watchNamespaces={a}"], "watchNamespaces needs rbac.scope: Namespaced"),
         (&["--set", "rbac.scope=Namespaced"], "rbac.scope Namespaced needs clusterID: a name"),
-        (&["--set", "defaultProxy.enabled=true"], "defaultProxy.enabled needs defaultProxy.spec.database and defaultProxy.spec.providers"),
-        (&["--set", "serviceAccount.create=false"], "serviceAccount.name is needed where serviceAccount.create is false"),
+        (
+            &["--set", "defaultProxy.enabled=true"],
+            "defaultProxy.enabled needs defaultProxy.spec.database and defaultProxy.spec.providers",
+        ),
+        (
+            &["--set", "serviceAccount.create=false"],
+            "serviceAccount.name is needed where serviceAccount.create is false",
+        ),
     ];
     for (args, expected) in cases {
         let said = render("llm-proxy", NAMESPACE, args).refused();
@@ -73,7 +98,10 @@ fn a_wrong_value_is_refused_in_a_line_that_names_it() {
 #[test]
 fn the_api_server_accepts_every_rendered_object_strictly_and_under_pod_security_restricted() {
     let cluster = Cluster::shared();
-    let restricted = [("pod-security.kubernetes.io/enforce", "restricted"), ("pod-security.kubernetes.io/warn", "restricted")];
+    let restricted = [
+        ("pod-security.kubernetes.io/enforce", "restricted"),
+        ("pod-security.kubernetes.io/warn", "restricted"),
+    ];
     let [own, team_a, team_b] = [(); 3].map(|()| cluster.namespace_with_labels(&restricted));
     for values in VALUE_SETS {
         let text = rendered(values, &own).replace("team-a", &team_a).replace("team-b", &team_b);
@@ -85,7 +113,15 @@ fn the_api_server_accepts_every_rendered_object_strictly_and_under_pod_security_
         assert_eq!(answer.ok().lines().count(), objects, "{values}");
     }
     let definitions = render("llm-proxy-crds", &own, &[]).ok();
-    let args = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"];
+    let args = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+        "-f",
+        "-",
+    ];
     let answer = cluster.kubectl_with_input(User::Admin, &args, &definitions);
     assert_eq!(answer.stderr, "");
     assert_eq!(answer.ok().lines().count(), 3);
@@ -99,7 +135,10 @@ fn kube_score_finds_nothing_that_is_not_answered_in_the_template() {
         fs::write(&file, rendered(values, NAMESPACE)).unwrap();
         let output = kube_score().args(["score", "--output-format=ci"]).arg(&file).output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
-        let complaints: Vec<&str> = said.lines().filter(|line| line.starts_with("[CRITICAL]") || line.starts_with("[WARNING]")).collect();
+        let complaints: Vec<&str> = said
+            .lines()
+            .filter(|line| line.starts_with("[CRITICAL]") || line.starts_with("[WARNING]"))
+            .collect();
         assert!(output.status.success() && complaints.is_empty(), "{values}: {complaints:#?}");
         assert!(said.contains("[OK]"), "{said}");
     }
@@ -107,7 +146,14 @@ fn kube_score_finds_nothing_that_is_not_answered_in_the_template() {
 
 /// Each rule as one text per (group, resource, verb).
 fn rights(rules: &Value) -> BTreeSet<String> {
-    let texts = |value: &Value| value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let texts = |value: &Value| {
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|text| text.as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
     let mut all = BTreeSet::new();
     for rule in rules.as_array().unwrap() {
         for group in texts(&rule["apiGroups"]) {
@@ -138,7 +184,11 @@ fn the_operator_gets_the_rights_that_the_tests_run_it_with_and_no_other() {
     let cluster = granted(&rendered("cluster", NAMESPACE), &[("ClusterRole", name), ("Role", &lease)]);
     assert_eq!(cluster, expected);
     let namespaced = rendered("namespaced", NAMESPACE);
-    let kinds: BTreeSet<String> = objects(&namespaced).into_iter().filter_map(|object| object.types).map(|types| types.kind).collect();
+    let kinds: BTreeSet<String> = objects(&namespaced)
+        .into_iter()
+        .filter_map(|object| object.types)
+        .map(|types| types.kind)
+        .collect();
     assert!(!kinds.contains("ClusterRole") && !kinds.contains("ClusterRoleBinding"), "{kinds:?}");
     let expected: BTreeSet<String> = expected.into_iter().filter(|right| !right.ends_with(" namespaces.")).collect();
     assert_eq!(granted(&namespaced, &[("Role", name), ("Role", &lease)]), expected);

@@ -106,7 +106,10 @@ impl Traces {
             ("route", said(&["ip", "-4", "route", "show", "table", "all"])),
             ("rule", said(&["iptables-save"])),
             ("mount", fs::read_to_string("/proc/self/mounts").unwrap()),
-            ("control group", said(&["find", "/sys/fs/cgroup", "-type", "d", "-path", &format!("*/{group}*")])),
+            (
+                "control group",
+                said(&["find", "/sys/fs/cgroup", "-type", "d", "-path", &format!("*/{group}*")]),
+            ),
             ("process", said(&["ps", "-eo", "args"])),
         ];
         let telling = |line: &&str| {
@@ -118,8 +121,19 @@ impl Traces {
         for (kind, text) in &sources {
             found.extend(text.lines().filter(telling).map(|line| format!("{kind}: {line}")));
         }
-        let folders = [folder.as_str(), "/run/containerd", "/var/lib/kubelet", "/var/log/pods", "/sys/class/net/cni0"];
-        found.extend(folders.iter().filter(|folder| fs::metadata(folder).is_ok()).map(|folder| format!("folder: {folder}")));
+        let folders = [
+            folder.as_str(),
+            "/run/containerd",
+            "/var/lib/kubelet",
+            "/var/log/pods",
+            "/sys/class/net/cni0",
+        ];
+        found.extend(
+            folders
+                .iter()
+                .filter(|folder| fs::metadata(folder).is_ok())
+                .map(|folder| format!("folder: {folder}")),
+        );
         found
     }
 
@@ -140,9 +154,17 @@ impl Traces {
 fn a_pod_of_our_image_runs_and_its_service_answers_by_address_and_by_name() {
     let Some(node) = Node::start_where_possible() else { return };
     let begun = Instant::now();
-    let image = image::write(&image::Recipe::of_llm_proxy(&program::path(), "llm-proxy:tests"), &node.scratch("image.tar")).unwrap();
+    let image = image::write(
+        &image::Recipe::of_llm_proxy(&program::path(), "llm-proxy:tests"),
+        &node.scratch("image.tar"),
+    )
+    .unwrap();
     node.import(&image);
-    eprintln!("image of {} MB made and imported in {:.1} s", image.size / 1_000_000, begun.elapsed().as_secs_f64());
+    eprintln!(
+        "image of {} MB made and imported in {:.1} s",
+        image.size / 1_000_000,
+        begun.elapsed().as_secs_f64()
+    );
     let cluster = node.cluster();
     let namespace = cluster.namespace_with_labels(&[("pod-security.kubernetes.io/enforce", "restricted")]);
     wait::until("the default ServiceAccount", wait::SOON, || {
@@ -150,10 +172,14 @@ fn a_pod_of_our_image_runs_and_its_service_answers_by_address_and_by_name() {
     });
     let begun = Instant::now();
     let objects = POD.replace("NAMESPACE", &namespace);
-    let _ = cluster.kubectl_with_input(User::Admin, &["-n", &namespace, "apply", "-f", "-"], &objects).ok();
+    let _ = cluster
+        .kubectl_with_input(User::Admin, &["-n", &namespace, "apply", "-f", "-"], &objects)
+        .ok();
     await_pod(cluster, &namespace, "pod/proxy", "--for=condition=Ready");
     eprintln!("its pod is Ready after {:.1} s", begun.elapsed().as_secs_f64());
-    let address = cluster.kubectl(&["-n", &namespace, "get", "service", "proxy", "-o", "jsonpath={.spec.clusterIP}"]).ok();
+    let address = cluster
+        .kubectl(&["-n", &namespace, "get", "service", "proxy", "-o", "jsonpath={.spec.clusterIP}"])
+        .ok();
     let address = format!("{address}:80").parse().unwrap();
     wait::until("the Service answers", Duration::from_secs(30), || {
         let answer = Connection::open(address).and_then(|mut connection| connection.send(&Request::get("/ready")));
@@ -179,7 +205,10 @@ fn nothing_is_left_after_an_end_or_a_kill_and_a_second_start_works() {
     victim.args(["--exact", &name, "--nocapture"]).env(VICTIM, "1").stdout(Stdio::piped());
     let mut victim = victim.spawn().unwrap();
     let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
-    let line = lines.map(Result::unwrap).find(|line| line.contains("victim ")).expect("the victim has a node");
+    let line = lines
+        .map(Result::unwrap)
+        .find(|line| line.contains("victim "))
+        .expect("the victim has a node");
     let words: Vec<&str> = line.split("victim ").nth(1).unwrap().split(' ').collect();
     let of_victim = Traces {
         network: Network::numbered(words[0].parse().unwrap()),
@@ -187,7 +216,11 @@ fn nothing_is_left_after_an_end_or_a_kill_and_a_second_start_works() {
         group: words[2].to_owned(),
     };
     for kind in ["address", "route", "control group", "process", "folder"] {
-        assert!(of_victim.now().iter().any(|trace| trace.starts_with(kind)), "{kind}: {:#?}", of_victim.now());
+        assert!(
+            of_victim.now().iter().any(|trace| trace.starts_with(kind)),
+            "{kind}: {:#?}",
+            of_victim.now()
+        );
     }
     victim.kill().unwrap();
     victim.wait().unwrap();

@@ -41,7 +41,8 @@ pub(super) fn kubelet(machine: &Machine, cluster: &Cluster, network: Network, pr
         "clusterDNS": [network.name_server()],
         "clusterDomain": "cluster.local",
         "resolvConf": resolver,
-        "podLogsDir": own.join("pods"),
+        // Not in the folder itself, where the kubelet keeps volumes as `pods`.
+        "podLogsDir": own.join("logs"),
         "volumePluginDir": own.join("plugins"),
         // Changes of Secrets are seen by their watch; the files follow at the next look.
         "syncFrequency": "2s",
@@ -93,7 +94,9 @@ pub(super) fn name_server(machine: &Machine, cluster: &Cluster, network: Network
 /// Starts the scheduler, on this machine.
 pub(super) fn scheduler(cluster: &Cluster, programs: &Programs) -> Kept {
     let mut command = Command::new(&programs.scheduler);
-    command.args(["--leader-elect=false", "--secure-port=0", "--kubeconfig"]).arg(cluster.kubeconfig(User::Scheduler));
+    command
+        .args(["--leader-elect=false", "--secure-port=0", "--kubeconfig"])
+        .arg(cluster.kubeconfig(User::Scheduler));
     Kept::spawn(cluster.folder(), "kube-scheduler", &command)
 }
 

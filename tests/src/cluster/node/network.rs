@@ -16,7 +16,10 @@ impl Network {
     /// If `ip` (Debian's iproute2) is missing, or every number is taken.
     #[must_use]
     pub(super) fn free() -> Self {
-        let routes = Command::new("ip").args(["-4", "route", "show", "table", "all"]).output().expect("ip runs: install iproute2");
+        let routes = Command::new("ip")
+            .args(["-4", "route", "show", "table", "all"])
+            .output()
+            .expect("ip runs: install iproute2");
         let routes = String::from_utf8_lossy(&routes.stdout).into_owned();
         let mut random = Random::fresh();
         let mut candidates = (0..1000).map(|_| Self(u8::try_from(1 + random.below(254)).expect("a number below 255")));

@@ -52,7 +52,10 @@ impl Programs {
 fn installed(name: &str) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).to_owned()));
-    folders.map(|folder| folder.join(name)).find(|program| program.is_file()).ok_or_else(|| missing(name))
+    folders
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .ok_or_else(|| missing(name))
 }
 
 fn missing(what: &str) -> String {

@@ -43,7 +43,9 @@ impl Runtime {
         wait::until("containerd answers", Duration::from_secs(60), || {
             assert!(!runtime.process.has_ended(), "containerd ends:\n{}", runtime.process.last_words());
             let mut ctr = machine.command(&programs.ctr);
-            ctr.args(["--address", SOCKET, "version"]).output().is_ok_and(|output| output.status.success())
+            ctr.args(["--address", SOCKET, "version"])
+                .output()
+                .is_ok_and(|output| output.status.success())
         });
         let pause = Recipe {
             binary: Path::new("/bin/sleep"),
@@ -68,7 +70,9 @@ impl Runtime {
 
 fn configuration(own: &Path, cni: &Path, programs: &Programs) -> String {
     let folder = |name: &str| own.join(name).display().to_string();
-    let unused = ["aufs", "btrfs", "devmapper", "zfs"].map(|name| format!("\"io.containerd.snapshotter.v1.{name}\"")).join(", ");
+    let unused = ["aufs", "btrfs", "devmapper", "zfs"]
+        .map(|name| format!("\"io.containerd.snapshotter.v1.{name}\""))
+        .join(", ");
     format!(
         r#"version = 2
 root = "{root}"
