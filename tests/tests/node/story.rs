@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use testkit::charts;
+use testkit::client::{Connection, Request};
 use testkit::cluster::node::Node;
 use testkit::cluster::{Answer, Cluster, User};
 use testkit::image::{self, Recipe};
@@ -141,6 +142,18 @@ fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
+/// A fleet is Ready when its pods are; that kube-proxy leads to them follows within a second or so.
+fn await_service(cluster: &Cluster) {
+    let address = cluster
+        .kubectl(&["-n", TEAM, "get", "service", "main", "-o", "jsonpath={.spec.clusterIP}:8080"])
+        .ok();
+    let address = address.parse().unwrap();
+    wait::until("the Service leads to a pod", Duration::from_secs(30), || {
+        let answer = Connection::open(address).and_then(|mut connection| connection.send(&Request::get("/ready")));
+        answer.is_ok_and(|answer| answer.status == 200)
+    });
+}
+
 /// Every object on the API server, but for what Kubernetes itself writes all the time.
 fn everything(cluster: &Cluster) -> BTreeSet<String> {
     let kinds = cluster.kubectl(&["api-resources", "--verbs=list", "--output=name"]).ok();
@@ -205,6 +218,8 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
     terminal.kubectl(&format!("wait witheringtoken/hello --for=condition=Ready {STEP}"));
     terminal.kubectl("get llm-proxy");
 
+    await_service(cluster);
+
     terminal.says("An application streams with the token's Secret as its environment, up to the limit of three requests");
     for pod in ["first", "second", "third"] {
         assert_eq!(terminal.ask(pod, "hello"), (true, "one two three\n".to_owned()));
@@ -225,7 +240,9 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
     let secret = cluster.kubectl(&["-n", TEAM, "get", "secret", "hello", "-o", "json"]).ok();
     let mut kept: serde_json::Value = serde_json::from_str(&secret).unwrap();
     kept["metadata"] = serde_json::json!({ "name": "kept" });
-    let _ = cluster.kubectl_with_input(User::Admin, &["-n", TEAM, "apply", "-f", "-"], &kept.to_string()).ok();
+    let _ = cluster
+        .kubectl_with_input(User::Admin, &["-n", TEAM, "apply", "-f", "-"], &kept.to_string())
+        .ok();
     terminal.kubectl("patch witheringtoken/hello --type=merge --patch={\"spec\":{\"state\":\"Revoked\"}}");
     terminal.kubectl(&format!("wait witheringtoken/hello --for=condition=Ready=False {STEP}"));
     terminal.kubectl(&format!("wait secret/hello --for=delete {STEP}"));
