@@ -7,5 +7,6 @@
 )]
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
+mod chart;
 mod machine;
 mod story;
