@@ -7,7 +7,12 @@
 )]
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
+mod burst;
+mod calm;
 mod control_plane;
 mod crds;
 mod first_light;
+mod leadership;
 mod operating;
+mod outages;
+mod rbac;
