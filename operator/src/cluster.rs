@@ -3,38 +3,50 @@
 
 mod children;
 mod context;
+mod controllers;
 mod database;
 mod departures;
+mod dependants;
 mod drive;
 mod driven;
 mod events;
 mod failure;
-mod follow;
 mod fleets;
+mod follow;
 mod gate;
+mod http;
 mod in_force;
+mod lease;
 mod leave;
 mod listing;
 mod memories;
+mod metrics;
+mod mirror;
 mod observe_project;
 mod observe_proxy_config;
 mod observe_token;
 mod options;
 mod pass;
-mod observe_proxy_config;
 mod perform;
 mod perform_fleet;
 mod permission;
 mod references;
+mod run;
 mod scope;
 mod secret_claim;
+mod secret_watch;
 mod status;
 mod stores;
 mod token_secret;
 mod wake;
+mod watched;
+mod watches;
+mod watching;
 mod workload;
 
-pub use options::{Concurrency, Options};
+pub use context::Hook;
+pub use options::{Concurrency, LeaseTiming, Options};
+pub use run::{OperatorError, connect, run, run_with_hook};
 pub use scope::Scope;
 
 /// The field manager of everything but status.

@@ -11,6 +11,7 @@ use super::fleets::Fleets;
 use super::gate::Gate;
 use super::in_force::ProjectsInForce;
 use super::memories::Memories;
+use super::metrics::Metrics;
 use super::options::Options;
 use super::references::References;
 use super::stores::Stores;
@@ -19,7 +20,7 @@ use crate::effect::Effect;
 use crate::object::Object;
 
 /// Called after each performed effect; `Break` ends the process's work on the spot, as a crash would. For tests.
-pub(crate) type Hook = Arc<dyn Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync>;
+pub type Hook = Arc<dyn Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync>;
 
 /// What every look at an object needs.
 pub(crate) struct Context {
@@ -47,6 +48,8 @@ pub(crate) struct Context {
     pub(crate) departures: Departures,
     /// Telling people what happened.
     pub(crate) events: EventSink,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
     /// For tests.
     pub(crate) hook: Option<Hook>,
 }

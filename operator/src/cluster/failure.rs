@@ -155,10 +155,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 /// # Errors
 /// [`ApiFailure`].
 pub(crate) async fn api<T>(call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiFailure> {
-    match tokio::time::timeout(API_TIMEOUT, call).await {
+    api_within(API_TIMEOUT, call).await
+}
+
+async fn api_within<T>(limit: Duration, call: impl Future<Output = kube::Result<T>>) -> Result<T, ApiFailure> {
+    match tokio::time::timeout(limit, call).await {
         Ok(answer) => answer.map_err(ApiFailure::from),
         Err(_) => Err(ApiFailure::Unavailable {
-            why: format!("no answer within {} s", API_TIMEOUT.as_secs()),
+            why: format!("no answer within {} s", limit.as_secs()),
             retry_after: None,
         }),
     }
@@ -169,9 +173,13 @@ pub(crate) async fn api<T>(call: impl Future<Output = kube::Result<T>>) -> Resul
 /// # Errors
 /// Those of the store.
 pub(crate) async fn database<T>(call: impl Future<Output = store::Result<T>>) -> store::Result<T> {
-    tokio::time::timeout(DATABASE_TIMEOUT, call)
+    database_within(DATABASE_TIMEOUT, call).await
+}
+
+async fn database_within<T>(limit: Duration, call: impl Future<Output = store::Result<T>>) -> store::Result<T> {
+    tokio::time::timeout(limit, call)
         .await
-        .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {} s", DATABASE_TIMEOUT.as_secs()))))
+        .unwrap_or_else(|_| Err(StoreError::Unavailable(format!("no answer within {} s", limit.as_secs()))))
 }
 
 #[cfg(test)]
@@ -196,11 +204,12 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_call_without_an_answer_ends() {
-        let answer = api(std::future::pending::<kube::Result<()>>()).await;
+        let limit = Duration::from_millis(10);
+        let answer = api_within(limit, std::future::pending::<kube::Result<()>>()).await;
         assert!(matches!(answer, Err(ApiFailure::Unavailable { .. })));
-        let answer = database(std::future::pending::<store::Result<()>>()).await;
+        let answer = database_within(limit, std::future::pending::<store::Result<()>>()).await;
         assert!(matches!(answer, Err(StoreError::Unavailable(_))));
     }
 }

@@ -208,6 +208,7 @@ mod tests {
             value: TokenValue::mint(),
             base_url: "http://main.shop.svc:8080/v1".to_owned(),
             formats: formats.to_vec(),
+            repair: false,
             expect: None,
         }
     }

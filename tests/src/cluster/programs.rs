@@ -185,7 +185,7 @@ mod tests {
     /// Something that builds as `go` does, and counts how often.
     fn fake_go(folder: &Path) -> String {
         let path = folder.join("go");
-        let script = "#!/bin/sh\n[ $1 = version ] && exit\nwhile [ $1 != -o ]; do shift; done\necho built >\"$2\"; echo $3 >>../count\n";
+        let script = "#!/bin/sh\n[ \"$1\" = version ] && exit\nwhile [ \"$1\" != -o ]; do shift; done\necho built >\"$2\"; echo \"$3\" >>../count\n";
         fs::write(&path, script).unwrap();
         fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         path.to_str().unwrap().to_owned()

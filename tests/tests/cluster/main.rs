@@ -8,3 +8,6 @@
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
 mod control_plane;
+mod crds;
+mod first_light;
+mod operating;

@@ -2,15 +2,19 @@
 
 mod changing;
 mod converged;
+mod dressing;
 mod ending;
 mod issuing;
 mod renaming;
 mod renewing;
+mod rotating;
 mod secrets;
+mod stories;
+mod unavailable;
 
 use crds::conditions::{ConditionType, find};
 use crds::events::EventReason;
-use crds::{Kind, ProjectRef, Reason, SecretFormat, TokenSecret, WitheringTokenSpec, WitheringTokenStatus};
+use crds::{Kind, ProjectRef, Reason, Rotation, SecretFormat, TokenSecret, WitheringTokenSpec, WitheringTokenStatus};
 use store::{
     DbTime, FeedVersion, HolderId, Owner, ProjectId, QuotaId, QuotaView, ReplicaView, ResourceUid, RevisionState, RevisionView, RevokedBy,
     TokenChange, TokenId, TokenState, TokenValue, TokenView,
