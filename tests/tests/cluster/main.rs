@@ -8,4 +8,9 @@
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
 mod control_plane;
+mod crash;
 mod crds;
+mod installation;
+mod namespaces;
+mod projects;
+mod tokens;
