@@ -123,9 +123,16 @@ pub async fn run_with_hook(
     tokio::select! {
         () = leader.lead(&mut elector, stop) => elector.release().await,
         // Only a hook does this: as after a crash, nothing is given up and nothing ended.
-        Ok(_) = crashed.wait_for(|crashed| *crashed) => {}
+        () = said(&mut crashed) => {}
     }
     Ok(())
+}
+
+/// Waits until it was said; for ever if nobody can say it any more.
+async fn said(of: &mut watch::Receiver<bool>) {
+    if of.wait_for(|said| *said).await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 /// A hook whose `Break` ends all writing at once.
@@ -190,7 +197,7 @@ impl Leader {
     async fn term(&self, mut asked_to_stop: watch::Receiver<bool>) {
         let cluster = tokio::select! {
             cluster = self.cluster() => cluster,
-            _ = asked_to_stop.wait_for(|stop| *stop) => return,
+            () = said(&mut asked_to_stop) => return,
         };
         let (wakes, woken) = Wakes::new();
         let (departures, departed) = Departures::new();
@@ -204,7 +211,7 @@ impl Leader {
         let (mut watches, stores) = Watches::start(self.client.clone(), &self.options.scope, told.clone());
         tokio::select! {
             () = watches.complete() => {}
-            _ = asked_to_stop.wait_for(|stop| *stop) => return,
+            () = said(&mut asked_to_stop) => return,
         }
         watches.secrets();
         if tokio::time::timeout(FIRST_SECRETS, watches.complete()).await.is_err() {

@@ -13,6 +13,7 @@ use kube::runtime::reflector::Lookup;
 use serde::de::DeserializeOwned;
 
 use super::references::{Key, Referred, Referrer};
+use super::workload::names::ChildNames;
 
 /// The annotation that `kubectl apply` leaves: a whole copy of the object.
 pub(crate) const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -93,8 +94,9 @@ impl Watched for ProxyConfig {
         if let Some(Engine::Postgres(postgres)) = self.spec.database.engine() {
             secret(postgres.secret_ref.name.clone());
         }
-        secret(format!("{name}-management"));
-        secret(format!("{name}-encryption"));
+        let children = ChildNames::of(&name);
+        secret(children.management_secret);
+        secret(children.encryption_secret);
         references
     }
 

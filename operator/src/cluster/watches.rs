@@ -32,6 +32,7 @@ use super::stores::Stores;
 use super::wake::Wakes;
 use super::watched::{Watched, inside, key, prune};
 use super::watching::{Out, follow};
+use super::workload;
 use crate::effect::Notice;
 use crate::object::Object;
 
@@ -96,7 +97,8 @@ impl Watches {
 
     /// Waits until every first LIST so far has come.
     pub(crate) async fn complete(&self) {
-        let _ = self.missing.subscribe().wait_for(|missing| *missing == 0).await;
+        let mut missing = self.missing.subscribe();
+        let _ = missing.wait_for(|missing| *missing == 0).await;
     }
 
     /// Starts the watch of Secrets. Not before the copies are complete: only what is referred to is remembered.
@@ -335,11 +337,8 @@ fn departed<K: Watched>(object: &K) -> Departed {
 
 /// Wakes the ProxyConfig that a child belongs to.
 fn wake_owner(wakes: &Wakes, child: &ObjectMeta) {
-    let owner = child.owner_references.iter().flatten().find(|owner| {
-        owner.controller == Some(true) && owner.kind == crds::Kind::ProxyConfig.as_str() && owner.api_version.starts_with(crds::GROUP)
-    });
-    if let (Some(owner), Some(namespace)) = (owner, &child.namespace) {
-        wakes.proxy_config(namespace, &owner.name);
+    if let (Some(owner), Some(namespace)) = (workload::parent_name(child), &child.namespace) {
+        wakes.proxy_config(namespace, owner);
     }
 }
 

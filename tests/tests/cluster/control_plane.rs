@@ -149,11 +149,6 @@ async fn an_api_server_that_stops_or_stalls_comes_back_with_its_data_at_the_same
     assert!(!cluster.is_ready());
     cluster.resume_api_server();
     maps.get("kept").await.unwrap();
-    // Several at once are nobody's hurry.
-    let took = create_all(&cluster.client(User::Admin), foreign_secrets("default", 200, 1024), 16).await;
-    eprintln!("200 Secrets of 1 KiB: {took:?}");
-    let secrets = Api::<Secret>::namespaced(cluster.client(User::Admin), "default");
-    assert_eq!(secrets.list_metadata(&ListParams::default()).await.unwrap().items.len(), 200);
     drop(cluster);
     assert!(std::net::TcpStream::connect(address).is_err() && !folder.exists());
 }
@@ -241,4 +236,42 @@ fn a_test_process_that_is_killed_takes_its_control_plane_along() {
             |pid: &u32| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.to_string_lossy().starts_with(&*folder.to_string_lossy()));
         !folder.exists() && !processes.values().any(alive)
     });
+}
+
+#[tokio::test]
+async fn a_deployment_makes_pods_that_are_ready_when_the_test_says_so() {
+    let cluster = Cluster::shared();
+    let namespace = cluster.namespace();
+    cluster
+        .kubectl(&["create", "deployment", "fleet", "--image=none", "--replicas=2", "-n", &namespace])
+        .ok();
+    let ready = || {
+        let args = ["get", "deployment", "fleet", "-n", &namespace, "-o", "jsonpath={.status.readyReplicas}"];
+        cluster.kubectl(&args).ok()
+    };
+    wait::until("there are two Pods", wait::SOON, || cluster.set_pods_ready(&namespace, true) == 2);
+    wait::until("both are seen ready", wait::SOON, || ready() == "2");
+    cluster.set_pods_ready(&namespace, false);
+    wait::until("none is seen ready", wait::SOON, || ready().is_empty());
+}
+
+#[tokio::test]
+async fn twenty_thousand_foreign_secrets_fit_and_are_made_in_reasonable_time() {
+    let (count, bytes) = if wait::long_variant() { (20_000, 50 * 1024) } else { (100, 50 * 1024) };
+    let cluster = Cluster::options().with_etcd_quota(8 << 30).start();
+    let client = cluster.client(User::Admin);
+    let took = create_all(&client, foreign_secrets("default", count, bytes), 32).await;
+    eprintln!("{count} Secrets of {bytes} bytes: {took:?}");
+    let secrets = Api::<Secret>::namespaced(client, "default");
+    let mut seen = 0;
+    let mut page = ListParams::default().limit(500);
+    loop {
+        let part = secrets.list_metadata(&page).await.unwrap();
+        seen += part.items.len();
+        match part.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => break,
+        }
+    }
+    assert_eq!(seen, count);
 }

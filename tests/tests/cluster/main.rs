@@ -10,7 +10,9 @@
 mod control_plane;
 mod crash;
 mod crds;
+mod first_light;
 mod installation;
 mod namespaces;
+mod operating;
 mod projects;
 mod tokens;
