@@ -10,9 +10,14 @@
 mod burst;
 mod calm;
 mod control_plane;
+mod crash;
 mod crds;
 mod first_light;
+mod installation;
 mod leadership;
+mod namespaces;
 mod operating;
 mod outages;
+mod projects;
 mod rbac;
+mod tokens;
