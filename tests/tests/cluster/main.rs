@@ -15,6 +15,7 @@ mod crds;
 mod first_light;
 mod installation;
 mod leadership;
+mod manual;
 mod namespaces;
 mod operating;
 mod outages;
