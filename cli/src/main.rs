@@ -11,6 +11,7 @@ mod exit;
 mod logging;
 mod manage;
 mod migrate;
+mod operator;
 mod pod;
 mod private_file;
 mod server;
@@ -50,6 +51,7 @@ fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Standalone(args) => standalone::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Proxy(args) => pod::run(&args),
+        Command::Operator(args) => operator::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Migrate(args) => migrate::run(&args),

@@ -6,6 +6,8 @@ use crds::events::EventReason;
 use crds::{LlmProjectStatus, ProxyConfigStatus, SecretFormat, WitheringTokenStatus};
 use store::{DbTime, PendingRevision, ProjectId, ProjectSpec, ProviderSpec, ResourceUid, RevokedBy, TokenChange, TokenDigest, TokenId, TokenValue};
 
+use crate::fleet::FleetEffect;
+
 /// What a look at one resource led to.
 #[derive(Clone, Debug)]
 pub struct Decision {
@@ -70,6 +72,8 @@ pub enum Effect {
         /// What was observed.
         expect: SecretVersion,
     },
+    /// Do something for a fleet in a cluster besides its rows.
+    Fleet(FleetEffect),
     /// Set the resource's status.
     SetStatus(Status),
     /// Tell that something happened.

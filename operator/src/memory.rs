@@ -9,6 +9,7 @@ use store::{DbTime, FeedVersion, TokenValue};
 
 pub use self::contention::Contention;
 use crate::effect::Effect;
+use crate::fleet::FleetEffect;
 
 /// How long the first pause after a failed effect lasts, in ms; each further failure doubles it up to [`LONGEST_PAUSE_MS`].
 const FIRST_PAUSE_MS: i64 = 1_000;
@@ -24,6 +25,8 @@ pub struct Memory {
     pub told: Vec<EventReason>,
     /// The version of this process's last change of the fleet's providers.
     pub pushed: Option<FeedVersion>,
+    /// A migration that this process ran and that nobody was told of yet.
+    pub migrated: bool,
     /// The last effect outside the database that failed, until one succeeds.
     pub setback: Option<Setback>,
     /// What was last written beside the value: formats and base URL.
@@ -58,6 +61,15 @@ impl Memory {
             }
             Effect::DeleteSecret { .. } => self.setback = None,
             Effect::PutProviders(_) => self.pushed = version,
+            Effect::Fleet(effect) => {
+                self.setback = None;
+                match effect {
+                    FleetEffect::GenerateSecret(_) => self.told.retain(|told| *told != EventReason::ManagementSecretGenerated),
+                    FleetEffect::Migrate => self.migrated = true,
+                    _ => {}
+                }
+            }
+            Effect::Emit(notice) if notice.reason == EventReason::MigrationFinished => self.migrated = false,
             Effect::Emit(notice) => self.told.push(notice.reason),
             Effect::SetStatus(_) => self.told.clear(),
             _ => {}

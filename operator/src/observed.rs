@@ -6,10 +6,12 @@ use secrecy::SecretString;
 use store::{ProjectId, ProjectView, ProviderSpec, TokenValue, TokenView};
 
 use crate::effect::SecretVersion;
+use crate::fleet::FleetObserved;
 use crate::object::Resource;
 
 /// One observed resource of any kind.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is looked at once")]
 pub enum Observed {
     /// A ProxyConfig.
     ProxyConfig(ProxyConfigObserved),
@@ -28,6 +30,8 @@ pub struct ProxyConfigObserved {
     pub rows: Vec<ProviderSpec>,
     /// The base URL for applications, ending in `/v1`.
     pub base_url: String,
+    /// What stands around the rows in a cluster; none in files.
+    pub fleet: Option<Box<FleetObserved>>,
 }
 
 /// An LLMProject, its row, its fleet and its credentials.
@@ -145,6 +149,8 @@ pub struct SecretContent {
     pub formats: Vec<SecretFormat>,
     /// The base URL in it.
     pub base_url: Option<String>,
+    /// Whether it says itself whose it is; nothing where it cannot say. What it says counts more than where it stands.
+    pub is_ours: Option<bool>,
 }
 
 /// Whether a Secret's name is this token's to use.

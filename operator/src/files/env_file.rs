@@ -142,6 +142,7 @@ fn content(bytes: &[u8]) -> SecretContent {
         formats: if last(KEY).is_some() { FORMATS.to_vec() } else { Vec::new() },
         value: last(KEY).and_then(|value| TokenValue::parse(value).ok()),
         base_url: last(BASE_URL).map(str::to_owned),
+        is_ours: None,
     }
 }
 

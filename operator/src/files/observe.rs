@@ -39,6 +39,7 @@ impl Observer<'_> {
                 resource: resource(world, key, known, spec.clone(), memory),
                 rows: world.providers.clone(),
                 base_url: self.base_url.to_owned(),
+                fleet: None,
             }),
             Spec::Project(spec) => Observed::Project(ProjectObserved {
                 resource: resource(world, key, known, spec.clone(), memory),

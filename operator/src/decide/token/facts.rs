@@ -199,19 +199,19 @@ fn is_live(revision: &RevisionView, now: DbTime) -> bool {
     revision.ends_at > now
 }
 
-/// Ours is what holds a value of this token, or what stands where this token is known to have written.
+/// Ours is what holds a value of this token, or says that it is; or, if it cannot say, what stands where this token is known to have written.
 fn holding<'a>(row: Option<&'a TokenView>, has_name: bool, secret: &'a SecretSeen) -> Holding<'a> {
     let content = match secret {
         SecretSeen::Absent => return Holding::Nothing,
         SecretSeen::Unreadable(why) => return Holding::Unreadable(why),
         SecretSeen::Present(content) => content,
     };
-    let Some(row) = row else { return Holding::Foreign };
     let digest = content.value.as_ref().map(store::TokenValue::digest);
-    if let Some(revision) = row.revisions.iter().find(|revision| Some(revision.digest) == digest) {
+    let mut revisions = row.into_iter().flat_map(|row| &row.revisions);
+    if let Some(revision) = revisions.find(|revision| Some(revision.digest) == digest) {
         return Holding::Revision(revision, content);
     }
-    if has_name && was_delivered(row) {
+    if content.is_ours.unwrap_or_else(|| has_name && row.is_some_and(was_delivered)) {
         Holding::Altered(content)
     } else {
         Holding::Foreign

@@ -107,6 +107,10 @@ fn notices(facts: &Facts<'_>, cause: Cause) -> Vec<Notice> {
             reason: EventReason::SecretTampered,
             note: format!("Secret {name} was changed; what it holds is not believed and a new value replaces it"),
         }),
+        Cause::First if matches!(facts.home.holding, Holding::Altered(_)) => notices.push(Notice {
+            reason: EventReason::RowMissing,
+            note: format!("Secret {name} was written for this token and the database knows nothing of it; a new value replaces it"),
+        }),
         Cause::First | Cause::Renewal | Cause::Rotation | Cause::Replaced => {}
     }
     if let Some(overlap) = facts.overlap.filter(|_| cause != Cause::Renewal) {

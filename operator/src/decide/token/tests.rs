@@ -119,6 +119,7 @@ fn holding(value: &TokenValue) -> SecretSeen {
         value: Some(value.clone()),
         formats: SecretFormat::ALL.to_vec(),
         base_url: Some(URL.to_owned()),
+        is_ours: None,
     })
 }
 
@@ -128,6 +129,7 @@ fn altered() -> SecretSeen {
         value: None,
         formats: Vec::new(),
         base_url: None,
+        is_ours: None,
     })
 }
 
