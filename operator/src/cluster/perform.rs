@@ -75,7 +75,12 @@ pub(crate) async fn on_rows(fleet: Option<&Arc<LiveFleet>>, effect: &Effect) -> 
         return Err(StoreError::Refused("an effect on rows without a database".to_owned()).into());
     };
     match database(rows::perform(&live.fleet, effect)).await {
-        Ok(Performed::Done(version)) => Ok(Outcome::Done(version)),
+        Ok(Performed::Done(version)) => {
+            if let Some(version) = version {
+                live.note_own(version);
+            }
+            Ok(Outcome::Done(version))
+        }
         Ok(Performed::NotRows) => Err(StoreError::Refused("an effect that nobody performs".to_owned()).into()),
         // The row was changed from elsewhere, for example revoked through /manage or by its project's deletion.
         Err(StoreError::NotFound { .. }) => Ok(Outcome::Overtaken),

@@ -9,5 +9,8 @@
 
 mod control_plane;
 mod crds;
+mod databases;
 mod first_light;
+mod fleet_stage;
+mod fleets;
 mod operating;
