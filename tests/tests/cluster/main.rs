@@ -7,10 +7,20 @@
 )]
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
+mod burst;
+mod calm;
 mod control_plane;
+mod crash;
 mod crds;
 mod databases;
 mod first_light;
 mod fleet_stage;
 mod fleets;
+mod installation;
+mod leadership;
+mod namespaces;
 mod operating;
+mod outages;
+mod projects;
+mod rbac;
+mod tokens;
