@@ -27,7 +27,7 @@ impl Process {
     ///
     /// # Panics
     /// If the program cannot be started.
-    pub(crate) fn spawn(mut command: Command, scratch: &Path, addr: SocketAddr, base_path: &'static str) -> Self {
+    pub fn spawn(mut command: Command, scratch: &Path, addr: SocketAddr, base_path: &'static str) -> Self {
         let logs = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in(scratch)
