@@ -18,6 +18,7 @@ pub mod image;
 pub mod manage;
 pub mod manifests;
 pub mod mount;
+pub mod operator_process;
 pub mod postgres;
 pub mod process;
 pub mod program;

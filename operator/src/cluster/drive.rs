@@ -145,7 +145,7 @@ async fn drive<K: Driven>(shown: Arc<K>, context: &Context) -> Result<Action, Re
                     return Ok(Action::requeue(CATCH_UP));
                 }
             }
-            Ok(Outcome::Overtaken) => pass.doubt_rows(),
+            Ok(Outcome::Overtaken) => pass.overtaken(),
             Ok(Outcome::Failed(why)) => {
                 tracing::error!(kind = %object.kind, namespace = object.namespace, name = object.name, "{why}");
                 context.memories.change(&object.uid, |memory| memory.note_failure(why, now));

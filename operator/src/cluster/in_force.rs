@@ -41,9 +41,14 @@ impl ProjectsInForce {
         self.lock().insert(project.clone(), row) != Some(row)
     }
 
-    /// Notes the row that a token had to read for itself, unless the project's own look was faster.
-    pub(crate) fn note_if_unknown(&self, project: &ResourceUid, row: Option<InForce>) -> Option<InForce> {
-        *self.lock().entry(project.clone()).or_insert(row)
+    /// Notes the row that a token had to read for itself: it counts if nothing better is known. That there was none yet may be out of date.
+    pub(crate) fn note_as_read(&self, project: &ResourceUid, row: Option<InForce>) -> Option<InForce> {
+        let mut inner = self.lock();
+        let known = inner.entry(project.clone()).or_insert(row);
+        if row.is_some() {
+            *known = row;
+        }
+        *known
     }
 
     /// Forgets a project that is gone.

@@ -12,7 +12,7 @@ use super::failure::{ApiFailure, api};
 use super::scope::Scope;
 
 /// How many objects one page holds.
-const PAGE: u32 = 500;
+const PAGE: u32 = 250;
 
 /// The uids of all objects of a kind in scope.
 ///

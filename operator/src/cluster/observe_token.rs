@@ -12,7 +12,7 @@ use super::driven::{identity, resource};
 use super::failure::{ReconcileError, database};
 use super::fleets::{LiveFleet, NotLive};
 use super::in_force::InForce;
-use super::observe_project::{SOON, process_time};
+use super::observe_project::{SOON, is_opening, process_time};
 use super::pass::{Look, Pass};
 use super::permission;
 use super::references::{Referred, Referrer};
@@ -32,10 +32,10 @@ pub(crate) async fn observe(context: &Context, token: &WitheringToken, pass: &mu
     let live = match &project {
         Some(project) => match fleet_of(context, project)? {
             Fleet::Open(live) => Some(live),
-            Fleet::Undeclared => None,
-            Fleet::NotLookedAt => return Ok(Look::NotYet(SOON)),
+            Fleet::Undeclared => pass.holder_of_token(context, &object.uid).await?,
+            Fleet::Opening => return Ok(Look::NotYet(SOON)),
         },
-        None => pass.holder(context, &object.uid).await?,
+        None => pass.holder_of_token(context, &object.uid).await?,
     };
     let row = match &live {
         Some(live) => pass.token(&live.fleet, &object.uid).await?,
@@ -60,7 +60,7 @@ pub(crate) async fn observe(context: &Context, token: &WitheringToken, pass: &mu
         project: match (&project, &live) {
             (None, _) => ProjectSeen::Missing,
             (Some(_), None) => ProjectSeen::NotReady,
-            (Some(project), Some(live)) => project_seen(context, project, live).await?,
+            (Some(project), Some(live)) => project_seen(context, project, live, pass.believes()).await?,
         },
         claim: claim(context, token, &object, &wanted, &found),
         secret_name: wanted,
@@ -100,10 +100,10 @@ pub(crate) fn without_database(context: &Context, token: &WitheringToken, memory
 enum Fleet {
     /// Its database is open.
     Open(Arc<LiveFleet>),
-    /// It is not declared, and this process never had its database open.
+    /// It is not declared.
     Undeclared,
-    /// It is declared, and was not looked at since this process leads.
-    NotLookedAt,
+    /// It is declared, and its database is on its way.
+    Opening,
 }
 
 fn fleet_of(context: &Context, project: &LlmProject) -> Result<Fleet, ReconcileError> {
@@ -111,26 +111,27 @@ fn fleet_of(context: &Context, project: &LlmProject) -> Result<Fleet, ReconcileE
     let (namespace, name) = (project.spec.proxy_ref.namespace(own), project.spec.proxy_ref.name.as_str());
     match context.fleets.get(namespace, name) {
         Some(Ok(live)) => Ok(Fleet::Open(live)),
+        Some(Err(_)) if is_opening(context, namespace, name) => Ok(Fleet::Opening),
         Some(Err(not_live)) => Err(ReconcileError::NoDatabase(not_live)),
-        None if context.stores.proxy_config(namespace, name).is_some() => Ok(Fleet::NotLookedAt),
+        None if context.stores.proxy_config(namespace, name).is_some() => Ok(Fleet::Opening),
         None => Ok(Fleet::Undeclared),
     }
 }
 
-async fn project_seen(context: &Context, project: &LlmProject, live: &LiveFleet) -> store::Result<ProjectSeen> {
+async fn project_seen(context: &Context, project: &LlmProject, live: &LiveFleet, believes: bool) -> store::Result<ProjectSeen> {
     let own = project.meta().namespace.as_deref().unwrap_or_default();
     let fleet = context
         .stores
         .proxy_config(project.spec.proxy_ref.namespace(own), &project.spec.proxy_ref.name);
-    if fleet.is_some_and(|fleet| permission::permitted(context, &fleet, own).is_err()) {
+    if fleet.is_none_or(|fleet| permission::permitted(context, &fleet, own).is_err()) {
         return Ok(ProjectSeen::NotReady);
     }
     let uid = ResourceUid::new(project.meta().uid.clone().unwrap_or_default());
-    let row = match context.in_force.get(&uid) {
+    let row = match context.in_force.get(&uid).filter(|_| believes) {
         Some(row) => row,
         None => {
-            let row = database(live.fleet.project_by_uid(&uid)).await?;
-            context.in_force.note_if_unknown(&uid, row.as_ref().map(InForce::from))
+            let row = database(live.fleet.project_by_uid(&uid)).await?.as_ref().map(InForce::from);
+            context.in_force.note_as_read(&uid, row)
         }
     };
     Ok(match row.filter(|row| row.state != ProjectState::Deleted) {

@@ -38,6 +38,8 @@ pub(crate) struct Pass {
     clock: Option<(DbTime, Instant)>,
     token: Option<Option<TokenView>>,
     holder: Option<Arc<LiveFleet>>,
+    /// Whether an effect found other rows than were read.
+    overtaken: bool,
     project: Option<Option<ProjectView>>,
     replicas: Option<Vec<ReplicaView>>,
     /// By name, in the object's namespace.
@@ -75,16 +77,33 @@ impl Pass {
         Ok(self.token.clone().flatten())
     }
 
-    /// The open database that holds the token that is looked at, whose project is not declared (any more).
+    /// The database that holds the token that is looked at, whose project or fleet is not declared (any more).
     ///
     /// # Errors
     /// Those of any read.
-    pub(crate) async fn holder(&mut self, context: &Context, uid: &ResourceUid) -> store::Result<Option<Arc<LiveFleet>>> {
+    pub(crate) async fn holder_of_token(&mut self, context: &Context, uid: &ResourceUid) -> store::Result<Option<Arc<LiveFleet>>> {
         if self.holder.is_none() {
             for live in context.fleets.live() {
                 let row = database(live.fleet.token_by_uid(uid)).await?;
                 if row.is_some() {
                     (self.token, self.holder) = (Some(row), Some(live));
+                    break;
+                }
+            }
+        }
+        Ok(self.holder.clone())
+    }
+
+    /// The database that holds the project that is looked at, whose fleet is not declared (any more).
+    ///
+    /// # Errors
+    /// Those of any read.
+    pub(crate) async fn holder_of_project(&mut self, context: &Context, uid: &ResourceUid) -> store::Result<Option<Arc<LiveFleet>>> {
+        if self.holder.is_none() {
+            for live in context.fleets.live() {
+                let row = database(live.fleet.project_by_uid(uid)).await?;
+                if row.is_some() {
+                    (self.project, self.holder) = (Some(row), Some(live));
                     break;
                 }
             }
@@ -177,8 +196,18 @@ impl Pass {
         }
     }
 
-    /// The rows may not be what was read.
-    pub(crate) fn doubt_rows(&mut self) {
+    /// An effect found other rows than were read: what others have told of them is not believed for the rest of the look.
+    pub(crate) fn overtaken(&mut self) {
+        self.overtaken = true;
+        self.doubt_rows();
+    }
+
+    /// Whether what others have told of rows is to be believed.
+    pub(crate) fn believes(&self) -> bool {
+        !self.overtaken
+    }
+
+    fn doubt_rows(&mut self) {
         (self.token, self.project, self.replicas) = (None, None, None);
     }
 }

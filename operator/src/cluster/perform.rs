@@ -16,6 +16,7 @@ use super::pass::Pass;
 use super::token_secret::{self, Found};
 use super::{FIELD_MANAGER, STATUS_MANAGER, perform_fleet, status};
 use crate::effect::{Effect, SecretVersion, SecretWrite, Status};
+use crate::fleet::FleetEffect;
 use crate::object::Object;
 use crate::rows::{self, Performed};
 
@@ -52,6 +53,9 @@ pub(crate) async fn perform<K: Driven>(
 ) -> Result<Outcome, ReconcileError> {
     context.gate.check()?;
     let object = subject.object;
+    if let Some((what, verb)) = api_write(effect) {
+        context.metrics.wrote(what, verb);
+    }
     match effect {
         Effect::WriteSecret(write) => write_secret(context, object, write, pass).await,
         Effect::DeleteSecret { name, expect } => delete_secret(context, object, name, expect, pass).await,
@@ -66,6 +70,21 @@ pub(crate) async fn perform<K: Driven>(
     }
 }
 
+/// Which write of the API server an effect is: of what, and how.
+fn api_write(effect: &Effect) -> Option<(&'static str, &'static str)> {
+    match effect {
+        Effect::WriteSecret(write) => Some(("secrets", if write.expect.is_none() { "create" } else { "patch" })),
+        Effect::DeleteSecret { .. } => Some(("secrets", "delete")),
+        Effect::SetStatus(Status::ProxyConfig(_)) => Some(("proxyconfigs/status", "patch")),
+        Effect::SetStatus(Status::Project(_)) => Some(("llmprojects/status", "patch")),
+        Effect::SetStatus(Status::Token(_)) => Some(("witheringtokens/status", "patch")),
+        Effect::Fleet(FleetEffect::GenerateSecret(_)) => Some(("secrets", "create")),
+        Effect::Fleet(FleetEffect::Apply(child)) => Some((child.kind().as_str(), "patch")),
+        Effect::Fleet(FleetEffect::DeleteChild(child)) => Some((child.kind.as_str(), "delete")),
+        _ => None,
+    }
+}
+
 /// Performs an effect on rows.
 ///
 /// # Errors
@@ -75,7 +94,12 @@ pub(crate) async fn on_rows(fleet: Option<&Arc<LiveFleet>>, effect: &Effect) -> 
         return Err(StoreError::Refused("an effect on rows without a database".to_owned()).into());
     };
     match database(rows::perform(&live.fleet, effect)).await {
-        Ok(Performed::Done(version)) => Ok(Outcome::Done(version)),
+        Ok(Performed::Done(version)) => {
+            if let Some(version) = version {
+                live.note_own(version);
+            }
+            Ok(Outcome::Done(version))
+        }
         Ok(Performed::NotRows) => Err(StoreError::Refused("an effect that nobody performs".to_owned()).into()),
         // The row was changed from elsewhere, for example revoked through /manage or by its project's deletion.
         Err(StoreError::NotFound { .. }) => Ok(Outcome::Overtaken),
@@ -100,6 +124,8 @@ async fn write_secret(context: &Context, object: &Object, write: &SecretWrite, p
     };
     Ok(match written {
         Ok(secret) => {
+            let version = secret.metadata.resource_version.clone().unwrap_or_default();
+            context.own_secrets.note((object.namespace.clone(), write.name.clone()), version);
             pass.note_token_secret(&write.name, Found::read(&secret, object.uid.as_str()));
             Outcome::Done(None)
         }

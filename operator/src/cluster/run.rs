@@ -24,6 +24,7 @@ use super::metrics::{Metrics, Term};
 use super::options::Options;
 use super::references::References;
 use super::scope::Scope;
+use super::secret_watch::OwnSecrets;
 use super::wake::Wakes;
 use super::watches::{Concerned, Watches};
 
@@ -206,6 +207,7 @@ impl Leader {
             wakes: wakes.clone(),
             departures,
             events: EventSink::new(self.metrics.clone()),
+            own_secrets: OwnSecrets::default(),
             metrics: self.metrics.clone(),
         };
         let (mut watches, stores) = Watches::start(self.client.clone(), &self.options.scope, told.clone());
@@ -231,6 +233,7 @@ impl Leader {
             in_force: ProjectsInForce::default(),
             departures: told.departures.clone(),
             events: told.events.clone(),
+            own_secrets: told.own_secrets.clone(),
             metrics: self.metrics.clone(),
             hook: self.hook.clone(),
         });

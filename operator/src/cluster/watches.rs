@@ -27,7 +27,7 @@ use super::metrics::Metrics;
 use super::mirror::{Change, Mirror};
 use super::references::{Key, Referred, References};
 use super::scope::Scope;
-use super::secret_watch::{SecretMeta, SecretVersions};
+use super::secret_watch::{OwnSecrets, SecretMeta, SecretVersions};
 use super::stores::Stores;
 use super::wake::Wakes;
 use super::watched::{Watched, inside, key, prune};
@@ -52,6 +52,8 @@ pub(crate) struct Concerned {
     pub(crate) departures: Departures,
     /// What people are told.
     pub(crate) events: EventSink,
+    /// The Secrets that this process wrote itself.
+    pub(crate) own_secrets: OwnSecrets,
     /// What is counted.
     pub(crate) metrics: Metrics,
 }
@@ -108,7 +110,7 @@ impl Watches {
         let quiet = Arc::clone(&self.quiet);
         missing.send_modify(|missing| *missing += 1);
         self.tasks.spawn(async move {
-            let (mut events, mut versions, mut to_come) = (events, SecretVersions::default(), namespaces.len());
+            let (mut events, mut versions, mut to_come) = (events, SecretVersions::new(told.own_secrets.clone()), namespaces.len());
             while let Some((part, event)) = events.recv().await {
                 let done = matches!(event, Event::InitDone);
                 let namespace = namespaces.get(part).and_then(Option::as_deref);

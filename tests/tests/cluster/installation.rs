@@ -3,6 +3,7 @@
 
 use std::fmt::Debug;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use crds::{LlmProject, WitheringToken};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
-use operator::cluster::{Concurrency, Options, Scope};
+use operator::cluster::{Concurrency, Hook, LeaseTiming, Options, Scope};
 use operator::effect::Effect;
 use operator::object::Object;
 use serde::de::DeserializeOwned;
@@ -53,6 +54,13 @@ impl Operator {
     }
 }
 
+impl Operator {
+    /// Waits until its hook has ended it.
+    pub(crate) async fn dies(&mut self, limit: Duration) -> bool {
+        tokio::time::timeout(limit, &mut self.task).await.is_ok()
+    }
+}
+
 impl Drop for Operator {
     /// Ends it as SIGKILL does.
     fn drop(&mut self) {
@@ -79,7 +87,11 @@ impl Installation {
 
     /// A namespace and a database.
     pub(crate) async fn empty() -> Self {
-        let cluster = Cluster::shared();
+        Self::empty_on(Cluster::shared()).await
+    }
+
+    /// The same on a control plane of the test's own.
+    pub(crate) async fn empty_on(cluster: &'static Cluster) -> Self {
         let namespace = cluster.namespace();
         Self {
             cluster,
@@ -102,6 +114,11 @@ impl Installation {
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "database"}, "stringData": {"url": self.database.url()}}).to_string()
     }
 
+    /// The cluster part of every identity here.
+    pub(crate) fn share_identity(&mut self, with: &Self) {
+        self.identity.clone_from(&with.identity);
+    }
+
     /// Starts an operator of this namespace.
     pub(crate) async fn start(&mut self) {
         self.operator = Some(self.operator(self.options()));
@@ -118,18 +135,18 @@ impl Installation {
     pub(crate) fn options(&self) -> Options {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let mut options = Options {
+        Options {
             scope: Scope::Namespaces([self.namespace.clone()].into()),
             cluster_id: Some(self.identity.clone()),
-            lease_namespace: self.namespace.clone(),
-            lease_name: format!("operator-{number}"),
+            // It outlives the namespace that is looked at.
+            lease_namespace: "default".to_owned(),
+            lease_name: format!("{}-{number}", self.namespace),
+            lease_timing: LeaseTiming::default(),
             identity: format!("operator-{number}"),
             image: "example.com/llm-proxy:test".to_owned(),
             concurrency: Concurrency::default(),
             listen: None,
-        };
-        options.concurrency.tokens = 8;
-        options
+        }
     }
 
     /// An operator with these options.
@@ -150,12 +167,10 @@ impl Installation {
     }
 
     /// An operator that shows every performed effect to `hook`, and dies where that says so.
-    pub(crate) fn mortal(&self, mut hook: impl FnMut(&Object, &Effect) -> ControlFlow<()> + Send + 'static) -> Operator {
-        let hook = std::sync::Mutex::new(Box::new(move |object: &Object, effect: &Effect| hook(object, effect)));
-        let (client, options) = (self.cluster.client(User::Operator), self.options());
+    pub(crate) fn mortal(&self, hook: impl Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync + 'static) -> Operator {
+        let (client, options, hook) = (self.cluster.client(User::Operator), self.options(), Arc::new(hook) as Hook);
         let task = tokio::spawn(async move {
-            let hook = std::sync::Arc::new(move |object: &Object, effect: &Effect| (hook.lock().unwrap())(object, effect));
-            let _ = operator::cluster::run_with_hook(client, options, std::future::pending(), hook).await;
+            operator::cluster::run_with_hook(client, options, std::future::pending(), Some(hook)).await.unwrap();
         });
         Operator { stop: None, task }
     }
