@@ -57,30 +57,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "llm-proxy.rules" -}}
 - apiGroups: [llm-proxy.dev]
   resources: [proxyconfigs, llmprojects, witheringtokens]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [llm-proxy.dev]
   resources: [proxyconfigs/status, llmprojects/status, witheringtokens/status]
   verbs: [patch]
 # Secrets are listed and watched as metadata only, but whoever may do that may read them all: Kubernetes knows no narrower right.
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, list, watch, create, update, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# A replica that does not acknowledge counts until its Pod is gone.
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [get, list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
 
 {{/* What no schema can say in a sentence. */}}
