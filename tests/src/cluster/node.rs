@@ -2,6 +2,7 @@
 //! It needs root and Linux. What it does to network, mounts and processes it does in a machine of its own and leaves nothing behind, whatever ends it.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 mod agents;
@@ -36,7 +37,11 @@ pub struct Node {
     cluster: Cluster,
     network: Network,
     programs: Programs,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// Tests of one process take turns: a node takes a core and 600 MB.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Node {
     /// Why this machine cannot be a node, in one line.
@@ -72,6 +77,7 @@ impl Node {
     /// With the log of what does not start.
     #[must_use]
     pub fn start() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         let programs = Programs::find().unwrap_or_else(|why| panic!("{why}"));
         let network = Network::free();
@@ -91,6 +97,7 @@ impl Node {
             cluster,
             network,
             programs,
+            _turn: turn,
         };
         node.wait_until_ready();
         eprintln!("a node is ready after {:.1} s", begun.elapsed().as_secs_f64());

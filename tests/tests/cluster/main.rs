@@ -7,9 +7,9 @@
 )]
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
-mod charts;
 mod burst;
 mod calm;
+mod charts;
 mod control_plane;
 mod crash;
 mod crds;

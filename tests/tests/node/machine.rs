@@ -195,7 +195,14 @@ fn nothing_is_left_after_an_end_or_a_kill_and_a_second_start_works() {
     wait::until("the default ServiceAccount", wait::SOON, || {
         node.cluster().kubectl(&["get", "serviceaccount", "default"]).success
     });
-    let sleeper = ["run", "sleeper", "--image=llm-proxy-tests/pause:1", "--image-pull-policy=Never", "--port=80", "--expose"];
+    let sleeper = [
+        "run",
+        "sleeper",
+        "--image=llm-proxy-tests/pause:1",
+        "--image-pull-policy=Never",
+        "--port=80",
+        "--expose",
+    ];
     let _ = node.cluster().kubectl(&sleeper).ok();
     await_pod(node.cluster(), "default", "pod/sleeper", "--for=condition=Ready");
     if std::env::var_os(VICTIM).is_some() {

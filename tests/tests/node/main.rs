@@ -9,4 +9,6 @@
 
 mod chart;
 mod machine;
+mod stage;
 mod story;
+mod trouble;
