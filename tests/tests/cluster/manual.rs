@@ -32,6 +32,10 @@ fn the_manuals_way_to_a_key_in_a_cluster_leads_there() {
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{stdout}\n{stderr}");
     let key = stdout.lines().last().unwrap_or_default();
-    assert!(key.starts_with("sk-lp-") && key.len() == 53, "no key at the end of {} lines", stdout.lines().count());
+    assert!(
+        key.starts_with("sk-lp-") && key.len() == 53,
+        "no key at the end of {} lines",
+        stdout.lines().count()
+    );
     assert!(!stderr.contains(key), "the key stands in a log");
 }
