@@ -4,15 +4,22 @@ use std::time::{Duration, Instant};
 
 use testkit::cluster::User;
 use testkit::cluster::faults::{Door, Fault};
-use testkit::wait;
+use testkit::process::Process;
+use testkit::{operator_process, wait};
 
-use crate::operating::{Operating, Team, options};
+use crate::operating::Team;
 
-/// A team with a Ready token, and an operator that sees the API server through a door.
-fn behind_a_door() -> (Team, Door, Operating) {
+/// A team with a Ready token, and an operator that sees the API server through a door. It is a process, whose log is shown when a test fails.
+fn behind_a_door() -> (Team, Door, Process) {
     let team = Team::new();
     let door = team.cluster.door(User::Operator);
-    let operating = Operating::start(door.kubeconfig(), options(&[&team.namespace]));
+    let namespace = &team.namespace;
+    let (watch, lease, id) = (
+        format!("--watch-namespace={namespace}"),
+        format!("--lease-namespace={namespace}"),
+        format!("--cluster-id={namespace}"),
+    );
+    let operating = operator_process::start(team.cluster.folder(), door.kubeconfig(), &[&watch, &lease, &id]);
     team.apply(&Team::everything());
     team.wait_for("wtok/app", "Ready", wait::SOON);
     (team, door, operating)
@@ -33,7 +40,7 @@ fn live_revisions(team: &Team) -> i64 {
 
 #[test]
 fn an_api_server_that_is_gone_for_ten_seconds_costs_nothing_but_the_time() {
-    let (team, door, operating) = behind_a_door();
+    let (team, door, mut operating) = behind_a_door();
     let before = key(&team, "app");
     door.refuse(true);
     team.apply(&Team::token("during"));
@@ -45,7 +52,10 @@ fn an_api_server_that_is_gone_for_ten_seconds_costs_nothing_but_the_time() {
     for token in ["wtok/during", "wtok/app2"] {
         team.wait_for(token, "Ready", Duration::from_secs(20));
     }
-    eprintln!("10 s without the API server: what was asked for meanwhile is done {:?} after", back.elapsed());
+    eprintln!(
+        "10 s without the API server: what was asked for meanwhile is done {:?} after",
+        back.elapsed()
+    );
     wait::until("the deleted token's rows are revoked", Duration::from_secs(30), || {
         team.database.number("SELECT COUNT(*) FROM tokens WHERE state = 'Revoked'") == 1
     });
@@ -56,7 +66,7 @@ fn an_api_server_that_is_gone_for_ten_seconds_costs_nothing_but_the_time() {
 
 #[test]
 fn watches_that_are_cut_or_too_old_miss_nothing() {
-    let (team, door, operating) = behind_a_door();
+    let (team, door, mut operating) = behind_a_door();
     let before = key(&team, "app");
     // Every watch is told that its version is gone: all is listed again.
     let expired = door.inject("GET", "watch=", Some(20), Fault::WatchExpired);
@@ -79,7 +89,7 @@ fn watches_that_are_cut_or_too_old_miss_nothing() {
 
 #[test]
 fn refused_and_broken_writes_end_in_one_live_revision_per_token() {
-    let (team, door, operating) = behind_a_door();
+    let (team, door, mut operating) = behind_a_door();
     let faults = [
         ("POST", "/secrets", Fault::Answer(500)),
         ("POST", "/secrets", Fault::CutAfter),
@@ -106,8 +116,16 @@ fn refused_and_broken_writes_end_in_one_live_revision_per_token() {
 
 #[test]
 fn a_slow_api_server_does_not_cost_the_lease() {
-    let (team, door, operating) = behind_a_door();
-    let transitions = || team.kubectl(&["get", "lease", "llm-proxy-operator", "-o", "jsonpath={.spec.leaseTransitions}{.spec.holderIdentity}"]);
+    let (team, door, mut operating) = behind_a_door();
+    let transitions = || {
+        team.kubectl(&[
+            "get",
+            "lease",
+            "llm-proxy-operator",
+            "-o",
+            "jsonpath={.spec.leaseTransitions}{.spec.holderIdentity}",
+        ])
+    };
     let before = transitions();
     let slow = door.inject("", "/", None, Fault::Delay(Duration::from_millis(1_500)));
     team.apply(&Team::token("slow"));
@@ -120,7 +138,7 @@ fn a_slow_api_server_does_not_cost_the_lease() {
 
 #[test]
 fn a_database_that_is_away_is_told_and_everything_goes_on_when_it_is_back() {
-    let (team, _door, operating) = behind_a_door();
+    let (team, _door, mut operating) = behind_a_door();
     let before = key(&team, "app");
     team.database.set_away(true);
     team.apply(&Team::token("during"));
@@ -136,7 +154,7 @@ fn a_database_that_is_away_is_told_and_everything_goes_on_when_it_is_back() {
 
 #[test]
 fn with_both_away_nothing_is_lost() {
-    let (team, door, operating) = behind_a_door();
+    let (team, door, mut operating) = behind_a_door();
     team.database.set_away(true);
     door.refuse(true);
     team.apply(&Team::token("during"));
@@ -150,7 +168,9 @@ fn with_both_away_nothing_is_lost() {
         team.cluster.kubectl(&["-n", &team.namespace, "get", "secret", "app"]).success
     });
     wait::until("one live revision per token", wait::SOON, || {
-        team.database.number("SELECT COUNT(DISTINCT token_id) FROM token_revisions WHERE state = 'Active'") == 2
+        team.database
+            .number("SELECT COUNT(DISTINCT token_id) FROM token_revisions WHERE state = 'Active'")
+            == 2
     });
     operating.stop();
 }
