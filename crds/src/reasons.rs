@@ -65,6 +65,8 @@ closed_set! {
         EncryptionKeyMismatch,
         /// The child objects are as wanted.
         Deployed,
+        /// The API server does not take an object of the fleet; the message has its words.
+        ApplyFailed,
         /// Replicas are being replaced.
         RollingOut,
         /// The replacement made no progress in time.

@@ -19,6 +19,7 @@ mod in_force;
 mod lease;
 mod leave;
 mod listing;
+mod live_fleet;
 mod memories;
 mod metrics;
 mod mirror;

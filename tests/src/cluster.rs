@@ -17,6 +17,7 @@ pub mod install;
 pub mod kubectl;
 pub mod load;
 pub mod programs;
+pub mod rights;
 
 mod certificates;
 mod foreign;

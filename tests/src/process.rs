@@ -27,7 +27,7 @@ impl Process {
     ///
     /// # Panics
     /// If the program cannot be started.
-    pub(crate) fn spawn(mut command: Command, scratch: &Path, addr: SocketAddr, base_path: &'static str) -> Self {
+    pub fn spawn(mut command: Command, scratch: &Path, addr: SocketAddr, base_path: &'static str) -> Self {
         let logs = tempfile::Builder::new()
             .prefix("run-")
             .tempdir_in(scratch)
@@ -134,6 +134,16 @@ impl Process {
     /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
+    }
+
+    /// Stops it in its tracks (SIGSTOP): nothing of it runs, and it is not told.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
     }
 
     fn signal(&self, signal: Signal) {

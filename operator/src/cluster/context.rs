@@ -14,6 +14,7 @@ use super::memories::Memories;
 use super::metrics::Metrics;
 use super::options::Options;
 use super::references::References;
+use super::secret_watch::OwnSecrets;
 use super::stores::Stores;
 use super::wake::Wakes;
 use crate::effect::Effect;
@@ -48,6 +49,8 @@ pub(crate) struct Context {
     pub(crate) departures: Departures,
     /// Telling people what happened.
     pub(crate) events: EventSink,
+    /// The Secrets that this process wrote itself.
+    pub(crate) own_secrets: OwnSecrets,
     /// What is counted.
     pub(crate) metrics: Metrics,
     /// For tests.

@@ -125,8 +125,10 @@ async fn see_off(context: &Context, told: Told) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        if departed.kind == Kind::LlmProject {
-            context.in_force.forget(&departed.uid);
+        match departed.kind {
+            Kind::ProxyConfig => context.fleets.retire(&(departed.namespace, departed.name), &departed.uid),
+            Kind::LlmProject => context.in_force.forget(&departed.uid),
+            Kind::WitheringToken => {}
         }
     })
     .await;

@@ -16,6 +16,7 @@ use super::pass::Pass;
 use super::token_secret::{self, Found};
 use super::{FIELD_MANAGER, STATUS_MANAGER, perform_fleet, status};
 use crate::effect::{Effect, SecretVersion, SecretWrite, Status};
+use crate::fleet::FleetEffect;
 use crate::object::Object;
 use crate::rows::{self, Performed};
 
@@ -52,6 +53,9 @@ pub(crate) async fn perform<K: Driven>(
 ) -> Result<Outcome, ReconcileError> {
     context.gate.check()?;
     let object = subject.object;
+    if let Some((what, verb)) = api_write(effect) {
+        context.metrics.wrote(what, verb);
+    }
     match effect {
         Effect::WriteSecret(write) => write_secret(context, object, write, pass).await,
         Effect::DeleteSecret { name, expect } => delete_secret(context, object, name, expect, pass).await,
@@ -63,6 +67,21 @@ pub(crate) async fn perform<K: Driven>(
         Effect::Forget(_) => Ok(Outcome::Done(None)),
         Effect::Fleet(effect) => perform_fleet::perform(context, object, effect).await,
         _ => on_rows(subject.fleet, effect).await,
+    }
+}
+
+/// Which write of the API server an effect is: of what, and how.
+fn api_write(effect: &Effect) -> Option<(&'static str, &'static str)> {
+    match effect {
+        Effect::WriteSecret(write) => Some(("secrets", if write.expect.is_none() { "create" } else { "patch" })),
+        Effect::DeleteSecret { .. } => Some(("secrets", "delete")),
+        Effect::SetStatus(Status::ProxyConfig(_)) => Some(("proxyconfigs/status", "patch")),
+        Effect::SetStatus(Status::Project(_)) => Some(("llmprojects/status", "patch")),
+        Effect::SetStatus(Status::Token(_)) => Some(("witheringtokens/status", "patch")),
+        Effect::Fleet(FleetEffect::GenerateSecret(_)) => Some(("secrets", "create")),
+        Effect::Fleet(FleetEffect::Apply(child)) => Some((child.kind().as_str(), "patch")),
+        Effect::Fleet(FleetEffect::DeleteChild(child)) => Some((child.kind.as_str(), "delete")),
+        _ => None,
     }
 }
 
@@ -105,6 +124,8 @@ async fn write_secret(context: &Context, object: &Object, write: &SecretWrite, p
     };
     Ok(match written {
         Ok(secret) => {
+            let version = secret.metadata.resource_version.clone().unwrap_or_default();
+            context.own_secrets.note((object.namespace.clone(), write.name.clone()), version);
             pass.note_token_secret(&write.name, Found::read(&secret, object.uid.as_str()));
             Outcome::Done(None)
         }

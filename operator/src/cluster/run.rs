@@ -24,6 +24,7 @@ use super::metrics::{Metrics, Term};
 use super::options::Options;
 use super::references::References;
 use super::scope::Scope;
+use super::secret_watch::OwnSecrets;
 use super::wake::Wakes;
 use super::watches::{Concerned, Watches};
 
@@ -92,12 +93,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
 ///
 /// # Errors
 /// Those of [`run`].
-pub async fn run_with_hook(
-    client: Client,
-    options: Options,
-    stop: impl Future<Output = ()>,
-    hook: Option<Hook>,
-) -> Result<(), OperatorError> {
+pub async fn run_with_hook(client: Client, options: Options, stop: impl Future<Output = ()>, hook: Option<Hook>) -> Result<(), OperatorError> {
     options.lease_timing.check().map_err(OperatorError::LeaseTiming)?;
     if options.cluster_id.is_none() && options.scope != Scope::Cluster {
         return Err(OperatorError::NoClusterId);
@@ -119,7 +115,14 @@ pub async fn run_with_hook(
     let mut elector = Elector::new(client.clone(), &options, identity.clone(), gate.clone(), readiness);
     let (crash, mut crashed) = watch::channel(false);
     let hook = hook.map(|hook| crashing(hook, gate.clone(), crash.clone()));
-    let leader = Leader { client, options, identity, gate, metrics, hook };
+    let leader = Leader {
+        client,
+        options,
+        identity,
+        gate,
+        metrics,
+        hook,
+    };
     tokio::select! {
         () = leader.lead(&mut elector, stop) => elector.release().await,
         // Only a hook does this: as after a crash, nothing is given up and nothing ended.
@@ -206,6 +209,7 @@ impl Leader {
             wakes: wakes.clone(),
             departures,
             events: EventSink::new(self.metrics.clone()),
+            own_secrets: OwnSecrets::default(),
             metrics: self.metrics.clone(),
         };
         let (mut watches, stores) = Watches::start(self.client.clone(), &self.options.scope, told.clone());
@@ -231,6 +235,7 @@ impl Leader {
             in_force: ProjectsInForce::default(),
             departures: told.departures.clone(),
             events: told.events.clone(),
+            own_secrets: told.own_secrets.clone(),
             metrics: self.metrics.clone(),
             hook: self.hook.clone(),
         });

@@ -2,6 +2,7 @@
 //! It refuses to know what a Secret holds, and to remember any that nobody refers to.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
@@ -16,16 +17,45 @@ pub(crate) type SecretMeta = PartialObjectMeta<Secret>;
 /// What a Secret is at a moment.
 type Version = (Option<String>, Option<String>);
 
+/// The versions that this process wrote itself: whoever wrote them has looked already. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OwnSecrets {
+    inner: Arc<Mutex<HashMap<Key, String>>>,
+}
+
+impl OwnSecrets {
+    /// Notes what a write came to.
+    pub(crate) fn note(&self, of: Key, version: String) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).insert(of, version);
+    }
+
+    /// Whether a version is one of ours; it is asked for once.
+    fn take(&self, of: &Key, version: &str) -> bool {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_own = inner.get(of).is_some_and(|own| own == version);
+        if is_own {
+            inner.remove(of);
+        }
+        is_own
+    }
+}
+
 /// The versions of the Secrets that somebody refers to.
 #[derive(Debug, Default)]
 pub(crate) struct SecretVersions {
     known: HashMap<Key, Version>,
+    own: OwnSecrets,
     /// What the running LIST of each namespace (or of all: none) has shown.
     seen: HashMap<Option<String>, HashSet<Key>>,
     listed: HashSet<Option<String>>,
 }
 
 impl SecretVersions {
+    /// Nothing seen yet; what `own` holds wakes nobody.
+    pub(crate) fn new(own: OwnSecrets) -> Self {
+        Self { own, ..Self::default() }
+    }
+
     /// Takes an event of the watch of `namespace` (or of all); the Secret whose referrers have to look, if it is one.
     pub(crate) fn on(&mut self, references: &References, namespace: Option<&str>, event: Event<SecretMeta>) -> Vec<Key> {
         let part = namespace.map(str::to_owned);
@@ -61,11 +91,9 @@ impl SecretVersions {
 
     fn applied(&mut self, of: Key, secret: &SecretMeta) -> Vec<Key> {
         let version = (secret.metadata.uid.clone(), secret.metadata.resource_version.clone());
-        if self.known.insert(of.clone(), version.clone()) == Some(version) {
-            Vec::new()
-        } else {
-            vec![of]
-        }
+        let is_own = self.own.take(&of, version.1.as_deref().unwrap_or_default());
+        let is_known = self.known.insert(of.clone(), version.clone()) == Some(version);
+        if is_own || is_known { Vec::new() } else { vec![of] }
     }
 
     /// After a complete LIST: what is referred to and was not in it may be gone since. The first one tells nothing: nobody has looked yet.
@@ -139,6 +167,14 @@ mod tests {
         assert_eq!(versions.on(&references, None, Event::Apply(secret("ours", "4"))), [key_of("ours")]);
         assert_eq!(versions.on(&references, None, Event::Delete(secret("ours", "5"))), [key_of("ours")]);
         assert!(versions.on(&references, None, Event::Delete(secret("foreign", "5"))).is_empty());
+    }
+
+    #[test]
+    fn a_version_of_our_own_wakes_nobody_and_the_next_one_does() {
+        let (mut versions, references) = fixture();
+        versions.own.note(key_of("ours"), "3".to_owned());
+        assert!(versions.on(&references, None, Event::Apply(secret("ours", "3"))).is_empty());
+        assert_eq!(versions.on(&references, None, Event::Apply(secret("ours", "4"))), [key_of("ours")]);
     }
 
     #[test]

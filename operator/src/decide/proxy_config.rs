@@ -1,6 +1,8 @@
 //! A ProxyConfig: its providers are rows that every replica follows. What an executor builds around it (a Deployment, a claim) is the executor's.
 //! It refuses to know projects and tokens.
 
+mod fleet;
+
 use crds::conditions::{Condition, ConditionType, Finding, merge};
 use crds::events::EventReason;
 use crds::{Provider, ProviderApi, ProviderAuth, ProxyConfigStatus, Reason};
@@ -8,8 +10,6 @@ use store::{FeedVersion, ProviderSpec};
 
 use super::programmed;
 use super::report;
-mod fleet;
-
 use crate::effect::{Decision, Effect, Notice, Status};
 use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
@@ -87,7 +87,7 @@ fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
     );
     let progress = report::progress(&ready);
     findings.push(ready);
-    findings.extend(seen.fleet.as_ref().and_then(|fleet| fleet.rollout.as_ref()).map(fleet::progressing));
+    findings.extend(fleet::progressing(seen));
     findings.extend(progress);
     findings
 }

@@ -45,6 +45,7 @@ pub(crate) fn progress(ready: &Finding) -> Option<Finding> {
         | Reason::ProviderUnknown
         | Reason::CredentialsMissing
         | Reason::SecretConflict
+        | Reason::NameConflict
         | Reason::SecretContended
         | Reason::DatabaseConflict
         | Reason::SchemaTooNew

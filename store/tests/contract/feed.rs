@@ -177,8 +177,22 @@ async fn a_leader_of_an_older_epoch_is_fenced_and_leaves_nothing(database: Datab
     world.fleet.leading(1).revoke_token(token.id, RevokedBy::Spec).await.unwrap();
 }
 
+async fn the_subject_of_a_change_leads_to_the_resource_that_owns_it(database: Database) {
+    let world = database.fleet().await;
+    let fleet = &world.fleet;
+    let project = world.project("team").await;
+    let token = world.token("app", project, None).await;
+    let name = |owner: Option<store::Owner>| owner.map(|owner| owner.name);
+    assert_eq!(name(fleet.owner_of(&Subject::Project(project)).await.unwrap()).as_deref(), Some("team"));
+    assert_eq!(name(fleet.owner_of(&Subject::Token(token.id)).await.unwrap()).as_deref(), Some("app"));
+    assert_eq!(fleet.owner_of(&Subject::Fleet).await.unwrap(), None);
+    assert_eq!(fleet.owner_of(&Subject::Token(store::TokenId::new())).await.unwrap(), None);
+    fleet.store().check_writable().await.unwrap();
+}
+
 on_every_engine!(
     every_configuration_transaction_is_one_version_and_says_what_it_touched,
+    the_subject_of_a_change_leads_to_the_resource_that_owns_it,
     what_already_stands_so_writes_nothing,
     quota_traffic_usage_and_heartbeats_never_touch_it,
     a_gap_or_a_head_that_went_back_is_said_so,

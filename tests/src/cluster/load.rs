@@ -23,7 +23,8 @@ where
         let name = object.name_any();
         let path = K::url_path(&(), Some(&object.namespace().expect("a namespace")));
         let body = serde_json::to_vec(&object).expect("JSON");
-        let request = http::Request::post(path).header(http::header::CONTENT_TYPE, "application/json");
+        // A body that is checked for unknown fields is decoded twice.
+        let request = http::Request::post(format!("{path}?fieldValidation=Ignore")).header(http::header::CONTENT_TYPE, "application/json");
         // What was sent need not come back.
         let request = request.header(http::header::ACCEPT, "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
         if let Err(error) = client.request_text(request.body(body).expect("a request")).await {

@@ -9,8 +9,10 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Error};
+use testkit::cluster::audit::Entry;
 use testkit::cluster::faults::Fault;
 use testkit::cluster::load::{create_all, foreign_secrets};
+use testkit::cluster::rights::{Right, granted_to_operator};
 use testkit::cluster::{Cluster, User};
 use testkit::wait;
 
@@ -74,7 +76,7 @@ async fn the_audit_log_says_who_wrote_what_since_a_mark() {
 
     let mut entries = cluster.audit_between(mark, after);
     entries.retain(|entry| entry.namespace == namespace && entry.user == "editor");
-    let lines: Vec<String> = entries.iter().map(testkit::cluster::audit::Entry::line).collect();
+    let lines: Vec<String> = entries.iter().map(Entry::line).collect();
     let wanted = [
         "list secrets {}/ 200",
         "create secrets {}/second 201",
@@ -82,10 +84,7 @@ async fn the_audit_log_says_who_wrote_what_since_a_mark() {
         "patch secrets {}/absent 404",
     ];
     assert_eq!(lines, wanted.map(|line| line.replace("{}", &namespace)));
-    assert_eq!(
-        entries.iter().map(testkit::cluster::audit::Entry::is_write).collect::<Vec<_>>(),
-        [false, false, true, true]
-    );
+    assert_eq!(entries.iter().map(Entry::is_write).collect::<Vec<_>>(), [false, false, true, true]);
     let late = cluster.audit_mark();
     let _ = cluster.kubectl(&["get", "secrets", "-n", &namespace]);
     let agents = cluster
@@ -101,6 +100,32 @@ async fn the_audit_log_says_who_wrote_what_since_a_mark() {
         .map(|entry| entry.verb.as_str())
         .collect();
     assert_eq!(here, ["patch", "patch", "delete"]);
+}
+
+#[tokio::test]
+async fn the_audit_log_says_which_rights_were_used_and_what_was_denied() {
+    let cluster = Cluster::start();
+    let mark = cluster.audit_mark();
+    let client = cluster.client(User::Operator);
+    let secrets = Api::<Secret>::namespaced(client.clone(), "default");
+    secrets.list_metadata(&ListParams::default()).await.unwrap();
+    let object = serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "applied"}});
+    secrets
+        .patch("applied", &PatchParams::apply("tests"), &Patch::Apply(&object))
+        .await
+        .unwrap();
+    let maps = Api::<ConfigMap>::namespaced(client, "default");
+    assert_eq!(code(maps.get("kept").await), 403);
+    let used = cluster.rights_used_since(User::Operator, mark);
+    let line = |right: &Right| format!("{} {}", right.verb, right.resource);
+    assert_eq!(
+        used.iter().map(line).collect::<Vec<_>>(),
+        ["create secrets", "list secrets", "patch secrets"]
+    );
+    let granted = granted_to_operator();
+    assert!(used.is_subset(&granted) && granted.iter().any(|right| line(right) == "patch witheringtokens/status"));
+    let denied = cluster.denied_since(User::Operator, mark);
+    assert_eq!(denied.iter().map(Entry::line).collect::<Vec<_>>(), ["get configmaps default/kept 403"]);
 }
 
 #[tokio::test]

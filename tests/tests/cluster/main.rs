@@ -7,12 +7,23 @@
 )]
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
+mod burst;
+mod calm;
 mod control_plane;
 mod crash;
 mod crds;
+mod databases;
 mod first_light;
+mod fleet_stage;
+mod fleets;
+mod foreign_secrets;
 mod installation;
+mod leadership;
+mod manual;
 mod namespaces;
 mod operating;
+mod outages;
 mod projects;
+mod rbac;
 mod tokens;
+mod unready_cluster;

@@ -34,17 +34,24 @@ pub(super) fn before_rows(seen: &ProxyConfigObserved) -> Option<Effect> {
     if seen.resource.standing != Standing::Present {
         return open(fleet).filter(|effect| matches!(effect, Effect::Fleet(FleetEffect::Open)));
     }
-    management(seen, fleet)
-        .or_else(|| child(fleet, false))
-        .or_else(|| encryption(fleet))
+    let refused = is_refused(seen);
+    let objects = || management(seen, fleet).or_else(|| child(fleet, false)).or_else(|| encryption(fleet));
+    (!refused)
+        .then(objects)
+        .flatten()
         .or_else(|| open(fleet))
         .or_else(|| migration_told(seen))
+}
+
+/// Whether the API server has refused an object and the pause after that is not over.
+fn is_refused(seen: &ProxyConfigObserved) -> bool {
+    seen.resource.memory.pausing(seen.resource.now).is_some()
 }
 
 /// What is done once the rows are written: the pods.
 pub(super) fn after_rows(seen: &ProxyConfigObserved) -> Option<Effect> {
     let fleet = seen.fleet.as_deref()?;
-    let may = seen.resource.standing == Standing::Present && fleet.is_live() && fleet.has_its_secrets();
+    let may = seen.resource.standing == Standing::Present && fleet.is_live() && fleet.has_its_secrets() && !is_refused(seen);
     may.then(|| child(fleet, true)).flatten()
 }
 
@@ -109,10 +116,11 @@ pub(super) fn recheck(seen: &ProxyConfigObserved) -> Option<DbTime> {
     let fleet = seen.fleet.as_deref()?;
     let blocked = fleet.children.iter().any(|child| child.conflict.is_some());
     let look_again = blocked.then(|| seen.resource.now.plus_ms(LOOK_AGAIN_MS));
-    [fleet.retry_at, look_again].into_iter().flatten().min()
+    let refused = seen.resource.memory.pausing(seen.resource.now).map(|setback| setback.retry_at);
+    [fleet.retry_at, look_again, refused].into_iter().flatten().min()
 }
 
-/// The conditions of a fleet in a cluster, but for `Ready` and `Progressing`.
+/// The conditions of a fleet in a cluster, but for `Ready`, and for `Progressing` unless an object is refused.
 pub(super) fn findings(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Vec<Finding> {
     vec![
         report::accepted(&seen.resource.standing),
@@ -122,6 +130,9 @@ pub(super) fn findings(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Vec
         programmed(seen, fleet),
         serving(seen, fleet),
     ]
+    .into_iter()
+    .chain(not_applied(seen))
+    .collect()
 }
 
 fn resolved(fleet: &FleetObserved) -> Finding {
@@ -187,7 +198,9 @@ fn database(fleet: &FleetObserved) -> Finding {
 
 fn migrated(fleet: &FleetObserved) -> Finding {
     match &fleet.database {
-        DatabaseSeen::Reached { schema: Some(schema), live, .. } if *live || *schema >= fleet.newest_schema => Finding::holds(
+        DatabaseSeen::Reached {
+            schema: Some(schema), live, ..
+        } if *live || *schema >= fleet.newest_schema => Finding::holds(
             ConditionType::Migrated,
             Reason::Migrated,
             format!("the database's schema is at version {schema}"),
@@ -196,7 +209,11 @@ fn migrated(fleet: &FleetObserved) -> Finding {
             reason: reason @ (Reason::MigrationFailed | Reason::SchemaTooNew),
             message,
         } => Finding::fails(ConditionType::Migrated, *reason, message.clone()),
-        _ => Finding::unknown(ConditionType::Migrated, Reason::Pending, "the database's schema is not known at this moment"),
+        _ => Finding::unknown(
+            ConditionType::Migrated,
+            Reason::Pending,
+            "the database's schema is not known at this moment",
+        ),
     }
 }
 
@@ -241,8 +258,20 @@ fn serving(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Finding {
     Finding::fails(ConditionType::Available, Reason::NoReplicas, "no pod is available")
 }
 
+/// `Progressing`, where the API server does not take an object.
+fn not_applied(seen: &ProxyConfigObserved) -> Option<Finding> {
+    let setback = seen.resource.memory.setback.as_ref()?;
+    let message = format!("{}; tried again with growing pauses", setback.why);
+    Some(Finding::fails(ConditionType::Progressing, Reason::ApplyFailed, message))
+}
+
 /// `Progressing`: whether pods are being replaced.
-pub(super) fn progressing(rollout: &Rollout) -> Finding {
+pub(super) fn progressing(seen: &ProxyConfigObserved) -> Option<Finding> {
+    let rollout = seen.fleet.as_ref()?.rollout.as_ref()?;
+    seen.resource.memory.setback.is_none().then(|| replaced(rollout))
+}
+
+fn replaced(rollout: &Rollout) -> Finding {
     if let Some(why) = &rollout.failed {
         let message = format!("the new pods do not become ready: {why}; look at the Deployment's pods, or take the change back");
         return Finding::fails(ConditionType::Progressing, Reason::RolloutFailed, message);
@@ -269,7 +298,7 @@ pub(super) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice>
         match (finding.about, finding.reason) {
             (ConditionType::Progressing, Reason::RollingOut) => Some(EventReason::RolloutStarted),
             (ConditionType::Progressing, Reason::Deployed) => was.map(|_| EventReason::RolloutFinished),
-            (ConditionType::Progressing, Reason::RolloutFailed) => Some(EventReason::RolloutFailed),
+            (ConditionType::Progressing, Reason::RolloutFailed | Reason::ApplyFailed) => Some(EventReason::RolloutFailed),
             (ConditionType::Migrated, Reason::MigrationFailed) => Some(EventReason::MigrationFailed),
             (ConditionType::ResolvedRefs, Reason::SecretConflict) => Some(EventReason::SecretConflict),
             (ConditionType::DatabaseReady, reason) if failing.contains(&reason.as_str()) => Some(EventReason::DatabaseUnavailable),

@@ -2,7 +2,7 @@
 
 use crds::Kind;
 use serde_json::Value;
-use testkit::cluster::{Cluster, User};
+use testkit::cluster::{Cluster, User, install};
 
 use super::{manifests, plural, status, text};
 
@@ -102,6 +102,24 @@ async fn the_columns_tell_the_story_and_o_wide_tells_why() {
             "app False app Active 2026-01-03T03:04:05Z 3 app-llm 2026-01-02T19:04:05Z SecretNotFound AGE"
         ])
     );
+}
+
+#[tokio::test]
+async fn kubectl_applies_the_definitions_strictly_and_without_a_warning() {
+    let cluster = Cluster::shared();
+    super::published(cluster).await;
+    let folder = install::definitions();
+    let args = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+        "-f",
+    ];
+    let answer = cluster.kubectl(&[&args[..], &[folder.to_str().unwrap()]].concat());
+    assert_eq!(answer.stderr, "");
+    assert_eq!(answer.ok().matches("serverside-applied (server dry run)").count(), Kind::ALL.len());
 }
 
 #[test]
