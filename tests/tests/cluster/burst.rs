@@ -49,7 +49,7 @@ fn ready_tokens(team: &Team) -> usize {
 #[test]
 fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_each() {
     let (count, limit) = if wait::long_variant() {
-        (1_000, Duration::from_secs(60))
+        (1_000, Duration::from_secs(20))
     } else {
         (100, Duration::from_secs(20))
     };
