@@ -7,6 +7,10 @@ mod allowed;
 mod base_url;
 mod closed_set;
 pub mod conditions;
+#[expect(unreachable_pub, reason = "derived code")]
+mod database;
+#[expect(unreachable_pub, reason = "derived code")]
+mod delivery;
 pub mod duration;
 pub mod events;
 mod kind;
@@ -16,6 +20,8 @@ mod llmproject;
 pub mod names;
 #[expect(unreachable_pub, reason = "derived code")]
 mod pods;
+#[expect(unreachable_pub, reason = "derived code")]
+mod provider;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod proxyconfig;
 mod quantity;
@@ -28,6 +34,8 @@ mod witheringtoken;
 
 pub use allowed::{AllowedFrom, AllowedProjects, LabelExpression, LabelOperator, NamespaceSelector};
 pub use closed_set::UnknownWord;
+pub use database::{DEFAULT_DATABASE_KEYS, Database, DatabaseSecretRef, DatabaseStatus, Engine, Postgres, Sqlite};
+pub use delivery::{Rotation, SecretFormat, TokenSecret};
 pub use kind::{Kind, UnknownKind};
 pub use llmproject::{
     DEFAULT_CREDENTIAL_KEY, LlmProject, LlmProjectSpec, LlmProjectStatus, ProjectProvider, ProjectState, ProviderCredentials, ProxyRef, SecretKeyRef,
@@ -35,17 +43,14 @@ pub use llmproject::{
 pub use pods::{
     Amounts, ContainerResources, DEFAULT_GRACE_PERIOD_SECONDS, DEFAULT_PRE_STOP_SECONDS, DEFAULT_REPLICAS, Drain, Image, MAX_REPLICAS, PullPolicy,
 };
-pub use proxyconfig::{
-    DEFAULT_DATABASE_KEYS, Database, DatabaseSecretRef, DatabaseStatus, Engine, Postgres, Provider, ProviderApi, ProviderAuth, ProxyConfig,
-    ProxyConfigSpec, ProxyConfigStatus, Sqlite,
-};
+pub use provider::{Provider, ProviderApi, ProviderAuth};
+pub use proxyconfig::{ProxyConfig, ProxyConfigSpec, ProxyConfigStatus};
 pub use quantity::same_amount;
 pub use reasons::Reason;
 pub use strict::{UnknownField, unknown_fields};
 pub use validate::{Mode, Validate, Violation, object_meta};
 pub use witheringtoken::{
-    DEFAULT_TTL, MAX_TTL, MIN_TTL, PreviousRevision, ProjectRef, Rotation, SecretFormat, TokenSecret, TokenState, WitheringToken, WitheringTokenSpec,
-    WitheringTokenStatus,
+    DEFAULT_TTL, MAX_TTL, MIN_TTL, PreviousRevision, ProjectRef, TokenState, WitheringToken, WitheringTokenSpec, WitheringTokenStatus,
 };
 
 /// The API group of all three kinds.
