@@ -17,6 +17,8 @@ pub struct FleetObserved {
     pub encryption: SecretStanding,
     /// The database.
     pub database: DatabaseSeen,
+    /// Whether this process has led this very database, though it may not answer at this moment: pods that start know it.
+    pub held: bool,
     /// The newest schema that this process knows.
     pub newest_schema: i64,
     /// The children, in the order in which they are brought in line; the Deployment last.

@@ -161,11 +161,17 @@ impl Look<'_> {
                  the annotation {CLAIM_ANNOTATION}: {claim}"
             ));
         }
+        let is_open = |url: &DatabaseUrl| {
+            let open = self.context.fleets.open_for(self.key);
+            open.is_some_and(|(target, _)| target.url == url_digest(&url.url))
+        };
+        let held = url.as_ref().is_ok_and(is_open);
         let (children, rollout) = self.children(url.as_ref().ok(), &encryption, &claim).await?;
         Ok(FleetObserved {
             management,
             encryption: encryption.standing,
             database,
+            held,
             newest_schema: SchemaInfo::NEWEST,
             children,
             rollout,

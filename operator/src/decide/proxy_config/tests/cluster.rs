@@ -17,6 +17,7 @@ fn whole() -> ProxyConfigObserved {
         management: SecretStanding::Good,
         encryption: SecretStanding::Good,
         database: live(),
+        held: true,
         newest_schema: NEWEST,
         children: vec![child(ChildKind::Service, false), child(ChildKind::Deployment, false)],
         rollout: Some(Rollout {
@@ -217,7 +218,7 @@ fn no_pod_is_rolled_while_the_database_fails() {
         (Reason::MigrationFailed, "False"),
     ] {
         let mut seen = with(|fleet| {
-            fleet.database = failing(reason);
+            (fleet.database, fleet.held) = (failing(reason), false);
             fleet.children = vec![child(ChildKind::Deployment, true)];
             fleet.retry_at = Some(DbTime(2_000_000));
         });
@@ -228,6 +229,22 @@ fn no_pod_is_rolled_while_the_database_fails() {
         says(&status, ConditionType::Programmed, "Unknown", Reason::DatabaseUnavailable);
         says(&status, ConditionType::Available, "True", Reason::Available);
         assert_eq!(decide(&seen).recheck_at, Some(DbTime(2_000_000)));
+    }
+}
+
+#[test]
+fn a_fleet_is_scaled_while_the_database_that_it_is_on_is_away() {
+    for (reason, scaled) in [
+        (Reason::DatabaseUnavailable, true),
+        (Reason::DatabaseReadOnly, true),
+        (Reason::SchemaTooNew, false),
+    ] {
+        let seen = with(|fleet| {
+            fleet.database = failing(reason);
+            fleet.children = vec![child(ChildKind::Deployment, true)];
+        });
+        let effect = decide(&seen).effect;
+        assert_eq!(matches!(effect, Some(Effect::Fleet(FleetEffect::Apply(_)))), scaled, "{reason}");
     }
 }
 
