@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crds::events::EventReason;
 use crds::{LlmProject, ProxyConfig, WitheringToken};
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::NamespaceResourceScope;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{Lookup, Store};
 use kube::runtime::watcher::Event;
@@ -25,7 +25,7 @@ use super::dependants;
 use super::events::EventSink;
 use super::metrics::Metrics;
 use super::mirror::{Change, Mirror};
-use super::references::{Key, References, Referred};
+use super::references::{Key, Referred, References};
 use super::scope::Scope;
 use super::secret_watch::{OwnSecrets, SecretMeta, SecretVersions};
 use super::stores::Stores;
@@ -93,13 +93,7 @@ impl Watches {
         let namespaces = cluster_wide.then(|| watches.namespaces(projects.clone()));
         watches.metadata::<Service>(proxy_configs.clone());
         watches.metadata::<PodDisruptionBudget>(proxy_configs.clone());
-        let stores = Stores {
-            proxy_configs,
-            projects,
-            tokens,
-            deployments,
-            namespaces,
-        };
+        let stores = Stores { proxy_configs, projects, tokens, deployments, namespaces };
         (watches, stores)
     }
 
@@ -192,8 +186,9 @@ impl Watches {
             if before.is_none_or(|before| before.metadata.labels != now.metadata.labels) {
                 let name = now.metadata.name.as_deref().unwrap_or_default();
                 // Only who needs another namespace's consent depends on labels.
-                let concerned = projects
-                    .state_filter(|project| project.metadata.namespace.as_deref() == Some(name) && project.spec.proxy_ref.namespace(name) != name);
+                let concerned = projects.state_filter(|project| {
+                    project.metadata.namespace.as_deref() == Some(name) && project.spec.proxy_ref.namespace(name) != name
+                });
                 for project in concerned {
                     wakes.project(name, project.metadata.name.as_deref().unwrap_or_default());
                 }
@@ -318,21 +313,9 @@ fn on_declared<K: Watched>(change: Change<K>, unreadable: usize, told: &Concerne
         Change::Complete => {}
         Change::Unreadable { namespace, name, uid, why } => {
             tracing::warn!("{} {namespace}/{name} cannot be read and keeps its last good state: {why}", K::KIND);
-            let object = Object {
-                kind: K::KIND,
-                namespace,
-                name,
-                uid: ResourceUid::new(uid),
-                generation: 0,
-            };
+            let object = Object { kind: K::KIND, namespace, name, uid: ResourceUid::new(uid), generation: 0 };
             let note = format!("this version of the operator cannot read the object, whose last good state is kept: {why}");
-            told.events.emit(
-                &object,
-                &Notice {
-                    reason: EventReason::InvalidSpec,
-                    note,
-                },
-            );
+            told.events.emit(&object, &Notice { reason: EventReason::InvalidSpec, note });
         }
     }
 }
@@ -351,12 +334,7 @@ fn wake_dependants<K: Watched>(told: &Concerned, of: Key) {
 fn departed<K: Watched>(object: &K) -> Departed {
     let (namespace, name) = key(object.meta());
     let uid = ResourceUid::new(object.meta().uid.clone().unwrap_or_default());
-    Departed {
-        kind: K::KIND,
-        uid,
-        namespace,
-        name,
-    }
+    Departed { kind: K::KIND, uid, namespace, name }
 }
 
 /// Wakes the ProxyConfig that a child belongs to.

@@ -15,10 +15,7 @@ use crate::operating::Team;
 
 fn start(team: &Team, scratch: &Path) -> Process {
     let kubeconfig = team.cluster.kubeconfig(User::Operator);
-    let (watch, lease) = (
-        format!("--watch-namespace={}", team.namespace),
-        format!("--lease-namespace={}", team.namespace),
-    );
+    let (watch, lease) = (format!("--watch-namespace={}", team.namespace), format!("--lease-namespace={}", team.namespace));
     let id = format!("--cluster-id={}", team.namespace);
     operator_process::start(scratch, &kubeconfig, &[&watch, &lease, &id, &format!("--identity={}", team.namespace)])
 }
@@ -32,19 +29,12 @@ fn rss(process: &Process) -> u64 {
 
 fn ready_tokens(team: &Team) -> usize {
     let path = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
-    team.kubectl(&["get", "wtok", "-o", path])
-        .split_whitespace()
-        .filter(|word| *word == "True")
-        .count()
+    team.kubectl(&["get", "wtok", "-o", path]).split_whitespace().filter(|word| *word == "True").count()
 }
 
 #[test]
 fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_each() {
-    let (count, limit) = if wait::long_variant() {
-        (1_000, Duration::from_secs(60))
-    } else {
-        (100, Duration::from_secs(20))
-    };
+    let (count, limit) = if wait::long_variant() { (1_000, Duration::from_secs(60)) } else { (100, Duration::from_secs(20)) };
     let cluster: &'static Cluster = Cluster::shared();
     let (team, scratch) = (Team::on(cluster), tempfile::tempdir().unwrap());
     let agent = format!("({})", team.namespace);
@@ -65,19 +55,13 @@ fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_ea
     quiet(cluster, &agent);
 
     let entries = cluster.audit_since(mark);
-    let ours: Vec<_> = entries
-        .iter()
-        .filter(|entry| entry.user_agent.contains(&agent) && entry.is_write())
-        .collect();
+    let ours: Vec<_> = entries.iter().filter(|entry| entry.user_agent.contains(&agent) && entry.is_write()).collect();
     let of = |resource: &str| ours.iter().filter(|entry| entry.resource == resource && entry.code < 300).count();
     let (secrets, statuses, events) = (of("secrets"), of("witheringtokens"), of("events"));
     assert_eq!((secrets, statuses), (count, count), "one Secret and one status per token");
     assert!(events <= count, "{events} events");
     let mut others: HashMap<&str, usize> = HashMap::new();
-    for entry in ours
-        .iter()
-        .filter(|entry| !["leases", "secrets", "witheringtokens", "events"].contains(&entry.resource.as_str()))
-    {
+    for entry in ours.iter().filter(|entry| !["leases", "secrets", "witheringtokens", "events"].contains(&entry.resource.as_str())) {
         *others.entry(&entry.resource).or_default() += 1;
     }
     let latencies = latencies(&entries, &agent);
@@ -110,11 +94,7 @@ fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_ea
     });
     let converged = begun.elapsed();
     let written = besides_the_lease(&cluster.audit_since(mark), &agent);
-    eprintln!(
-        "restart with {count} tokens: converged after {converged:?}, {} writes, RSS {} MiB",
-        written.len(),
-        rss(&again)
-    );
+    eprintln!("restart with {count} tokens: converged after {converged:?}, {} writes, RSS {} MiB", written.len(), rss(&again));
     assert_eq!(written, Vec::<String>::new(), "a restart writes nothing");
     again.stop();
 }
@@ -139,9 +119,7 @@ fn latencies(entries: &[Entry], agent: &str) -> Vec<i64> {
 }
 
 fn metrics(process: &Process) -> String {
-    testkit::client::send(operator_process::address(process), &testkit::client::Request::get("/metrics"))
-        .expect("an answer")
-        .text()
+    testkit::client::send(operator_process::address(process), &testkit::client::Request::get("/metrics")).expect("an answer").text()
 }
 
 fn number(text: &str, name: &str) -> usize {

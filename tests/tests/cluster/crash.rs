@@ -42,22 +42,10 @@ impl Story {
             }
             Self::Revoke => drop(installation.patch::<WitheringToken>(name, json!({"spec": {"state": "Revoked"}})).await),
             Self::Delete => installation.delete::<WitheringToken>(name).await,
-            Self::Tamper => drop(
-                installation
-                    .patch::<Secret>(name, json!({"stringData": {"OPENAI_API_KEY": "sk-mine"}}))
-                    .await,
-            ),
+            Self::Tamper => drop(installation.patch::<Secret>(name, json!({"stringData": {"OPENAI_API_KEY": "sk-mine"}})).await),
             Self::Lose => installation.delete::<Secret>(name).await,
-            Self::Rename => drop(
-                installation
-                    .patch::<WitheringToken>(name, json!({"spec": {"secret": {"name": format!("{name}-new")}}}))
-                    .await,
-            ),
-            Self::Reformat => drop(
-                installation
-                    .patch::<WitheringToken>(name, json!({"spec": {"secret": {"formats": ["Raw"]}}}))
-                    .await,
-            ),
+            Self::Rename => drop(installation.patch::<WitheringToken>(name, json!({"spec": {"secret": {"name": format!("{name}-new")}}})).await),
+            Self::Reformat => drop(installation.patch::<WitheringToken>(name, json!({"spec": {"secret": {"formats": ["Raw"]}}})).await),
         }
     }
 
@@ -77,11 +65,7 @@ impl Story {
             let ready = crds::conditions::find(&status.conditions, crds::conditions::ConditionType::Ready)?.clone();
             (status.observed_generation == token.metadata.generation).then_some((ready.status, ready.reason, status.secret_name))
         });
-        let is = |status: &str, reasons: &[&str]| {
-            ready
-                .as_ref()
-                .is_some_and(|ready| ready.0 == status && reasons.contains(&ready.1.as_str()))
-        };
+        let is = |status: &str, reasons: &[&str]| ready.as_ref().is_some_and(|ready| ready.0 == status && reasons.contains(&ready.1.as_str()));
         let dead = format!("SELECT count(*) FROM tokens WHERE name = '{name}' AND state = 'Revoked'");
         match self {
             Self::Issue => is("True", &["Issued"]),
@@ -132,11 +116,7 @@ async fn die_and_restart(installation: &mut Installation, story: Story, k: usize
         }
         let mut seen = seen.lock().unwrap();
         seen.push(label(effect));
-        if seen.len() == k {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if seen.len() == k { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     let start = Instant::now();
     while !mortal.dies(Duration::from_millis(50)).await {
@@ -144,20 +124,14 @@ async fn die_and_restart(installation: &mut Installation, story: Story, k: usize
             mortal.dies(LAST_CALL).await;
             break;
         }
-        assert!(
-            start.elapsed() < SOON,
-            "{story:?} with {k}: neither dead nor done: {:?}",
-            effects.lock().unwrap()
-        );
+        assert!(start.elapsed() < SOON, "{story:?} with {k}: neither dead nor done: {:?}", effects.lock().unwrap());
     }
     drop(mortal);
 
     installation.start().await;
-    until(
-        &format!("{story:?} with {k} is done after {:?}", effects.lock().unwrap()),
-        SOON,
-        async || story.is_settled(installation, &name).await,
-    )
+    until(&format!("{story:?} with {k} is done after {:?}", effects.lock().unwrap()), SOON, async || {
+        story.is_settled(installation, &name).await
+    })
     .await;
     let delivered: Vec<TokenValue> = delivered.lock().unwrap().values().cloned().collect();
     match story {
@@ -186,24 +160,12 @@ async fn is_whole(installation: &Installation, story: Story, name: &str, deliver
         .await;
     let key = installation.key(&story.secret(name)).await.expect("a key in the Secret");
     let row = rows.first().expect("a row");
-    assert_eq!(
-        row[..4],
-        [
-            story.period().to_string(),
-            story.secret(name),
-            crate::installation::hex(key.digest()),
-            "1".to_owned()
-        ]
-    );
+    assert_eq!(row[..4], [story.period().to_string(), story.secret(name), crate::installation::hex(key.digest()), "1".to_owned()]);
     assert!(["0", "1"].contains(&row[4].as_str()), "at most one overlaps: {row:?}");
     assert_eq!(row[5], "0", "none is left half-way: {row:?}");
     assert!(!delivered.is_empty());
     for value in delivered {
-        assert!(
-            installation.serves(value).await,
-            "{story:?}: a delivered key died early: {}",
-            value.prefix()
-        );
+        assert!(installation.serves(value).await, "{story:?}: a delivered key died early: {}", value.prefix());
     }
     assert!(delivered.len() <= 2 || story == Story::Tamper, "{delivered:?}");
 }

@@ -20,10 +20,7 @@ fn lease_flags() -> Vec<&'static str> {
 
 fn start(team: &Team, scratch: &Path, identity: &str) -> Process {
     let kubeconfig = team.cluster.kubeconfig(User::Operator);
-    let (watch, lease) = (
-        format!("--watch-namespace={}", team.namespace),
-        format!("--lease-namespace={}", team.namespace),
-    );
+    let (watch, lease) = (format!("--watch-namespace={}", team.namespace), format!("--lease-namespace={}", team.namespace));
     let (id, name) = (format!("--cluster-id={}", team.namespace), format!("--identity={identity}"));
     let mut args = vec![watch.as_str(), &lease, &id, &name];
     args.extend(lease_flags());
@@ -90,16 +87,8 @@ fn a_paused_leader_changes_nothing_once_another_leads() {
     // Whatever it would still write it has written by now: what it held is dropped with the term.
     wait::until("the resumed one asks for the Lease again", wait::SOON, || {
         let entries = team.cluster.audit_since(mark);
-        let lost = entries
-            .iter()
-            .rposition(|entry| is_by(entry, "first") && entry.resource == "leases" && entry.verb == "update");
-        lost.is_some_and(|lost| {
-            entries[lost..]
-                .iter()
-                .filter(|entry| is_by(entry, "first") && entry.verb == "get")
-                .count()
-                >= 2
-        })
+        let lost = entries.iter().rposition(|entry| is_by(entry, "first") && entry.resource == "leases" && entry.verb == "update");
+        lost.is_some_and(|lost| entries[lost..].iter().filter(|entry| is_by(entry, "first") && entry.verb == "get").count() >= 2)
     });
     assert_eq!(rows(), before, "rows changed by somebody who does not lead");
     let entries = team.cluster.audit_since(mark);
@@ -185,10 +174,7 @@ fn health_readiness_and_metrics_are_served_and_name_the_leader() {
         "llm_proxy_operator_objects{kind=\"WitheringToken\"} 1",
         "llm_proxy_operator_reconciles_total{kind=\"WitheringToken\",outcome=\"ok\"}",
         "llm_proxy_operator_tokens_next_expiry_timestamp_seconds ",
-        &format!(
-            "llm_proxy_operator_database_reachable{{namespace=\"{}\",name=\"main\"}} 1",
-            team.namespace
-        ),
+        &format!("llm_proxy_operator_database_reachable{{namespace=\"{}\",name=\"main\"}} 1", team.namespace),
         "llm_proxy_operator_api_writes_total{resource=\"secrets\",verb=\"create\"}",
         "# EOF",
     ] {
@@ -205,11 +191,6 @@ fn without_an_api_server_to_ask_the_operator_says_so_in_one_line() {
     let mut process = operator_process::start(scratch.path(), &scratch.path().join("missing"), &[]);
     let status = process.wait(wait::SOON);
     assert_eq!(status.code(), Some(1));
-    let errors: Vec<String> = process
-        .stderr()
-        .lines()
-        .filter(|line| line.starts_with("error: "))
-        .map(str::to_owned)
-        .collect();
+    let errors: Vec<String> = process.stderr().lines().filter(|line| line.starts_with("error: ")).map(str::to_owned).collect();
     assert!(errors.len() == 1 && errors[0].contains("KUBECONFIG"), "{errors:?}");
 }

@@ -45,10 +45,7 @@ fn an_api_server_that_is_gone_for_ten_seconds_costs_nothing_but_the_time() {
     for token in ["wtok/during", "wtok/app2"] {
         team.wait_for(token, "Ready", Duration::from_secs(20));
     }
-    eprintln!(
-        "10 s without the API server: what was asked for meanwhile is done {:?} after",
-        back.elapsed()
-    );
+    eprintln!("10 s without the API server: what was asked for meanwhile is done {:?} after", back.elapsed());
     wait::until("the deleted token's rows are revoked", Duration::from_secs(30), || {
         team.database.number("SELECT COUNT(*) FROM tokens WHERE state = 'Revoked'") == 1
     });
@@ -110,15 +107,7 @@ fn refused_and_broken_writes_end_in_one_live_revision_per_token() {
 #[test]
 fn a_slow_api_server_does_not_cost_the_lease() {
     let (team, door, operating) = behind_a_door();
-    let transitions = || {
-        team.kubectl(&[
-            "get",
-            "lease",
-            "llm-proxy-operator",
-            "-o",
-            "jsonpath={.spec.leaseTransitions}{.spec.holderIdentity}",
-        ])
-    };
+    let transitions = || team.kubectl(&["get", "lease", "llm-proxy-operator", "-o", "jsonpath={.spec.leaseTransitions}{.spec.holderIdentity}"]);
     let before = transitions();
     let slow = door.inject("", "/", None, Fault::Delay(Duration::from_millis(1_500)));
     team.apply(&Team::token("slow"));
@@ -161,9 +150,7 @@ fn with_both_away_nothing_is_lost() {
         team.cluster.kubectl(&["-n", &team.namespace, "get", "secret", "app"]).success
     });
     wait::until("one live revision per token", wait::SOON, || {
-        team.database
-            .number("SELECT COUNT(DISTINCT token_id) FROM token_revisions WHERE state = 'Active'")
-            == 2
+        team.database.number("SELECT COUNT(DISTINCT token_id) FROM token_revisions WHERE state = 'Active'") == 2
     });
     operating.stop();
 }
