@@ -60,10 +60,7 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
     };
     seen.fleet = Some(Box::new(looked.fleet().await?));
     if let Some(Ok(live)) = context.fleets.get(&key.0, &key.1)
-        && matches!(
-            seen.fleet.as_ref().map(|fleet| &fleet.database),
-            Some(DatabaseSeen::Reached { live: true, .. })
-        )
+        && matches!(seen.fleet.as_ref().map(|fleet| &fleet.database), Some(DatabaseSeen::Reached { live: true, .. }))
     {
         let read = async {
             let rows = super::failure::database(live.fleet.providers()).await?;
@@ -261,10 +258,7 @@ impl Look<'_> {
         let keys = reference.keys();
         let found = keys.iter().find_map(|key| Some(((*key).to_owned(), text(&secret, key)?)));
         let Some((key, url)) = found else {
-            let message = format!(
-                "spec.database.postgres.secretRef: Secret {name} has no value under {}; add it",
-                keys.join(" or ")
-            );
+            let message = format!("spec.database.postgres.secretRef: Secret {name} has no value under {}; add it", keys.join(" or "));
             return unresolved(Reason::SecretKeyMissing, message);
         };
         Ok(Ok(DatabaseUrl {

@@ -183,11 +183,7 @@ fn a_lost_encryption_key_is_never_made_anew_once_the_database_is_claimed() {
             fleet.database = reached(Some(NEWEST), ClaimSeen::Ours, live);
             fleet.children = vec![child(ChildKind::Deployment, true)];
         });
-        assert!(
-            matches!(decide(&seen).effect, Some(Effect::Emit(_) | Effect::SetStatus(_))),
-            "{:?}",
-            decide(&seen).effect
-        );
+        assert!(matches!(decide(&seen).effect, Some(Effect::Emit(_) | Effect::SetStatus(_))), "{:?}", decide(&seen).effect);
         let (_, status) = verdict(&seen);
         says(&status, ConditionType::DatabaseReady, "False", Reason::EncryptionKeyMismatch);
         says(&status, ConditionType::Ready, "False", Reason::EncryptionKeyMismatch);
@@ -311,9 +307,7 @@ fn an_orphan_is_deleted() {
 #[test]
 fn an_object_that_the_server_refuses_is_told_and_tried_again_later() {
     let mut seen = with(|fleet| fleet.children = vec![child(ChildKind::Deployment, true)]);
-    seen.resource
-        .memory
-        .note_failure("Deployment llm/main cannot be applied: quota".to_owned(), seen.resource.now);
+    seen.resource.memory.note_failure("Deployment llm/main cannot be applied: quota".to_owned(), seen.resource.now);
     let (_, status) = verdict(&seen);
     says(&status, ConditionType::Progressing, "False", Reason::ApplyFailed);
     says(&status, ConditionType::Ready, "False", Reason::ApplyFailed);
