@@ -4,8 +4,6 @@ use super::*;
 use crate::fleet::{
     Child, ChildKind, ChildSeen, ChildVersion, ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Rollout, SecretStanding, Shown,
 };
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
 
 const NEWEST: i64 = 4;
 
@@ -61,12 +59,12 @@ fn failing(reason: Reason) -> DatabaseSeen {
 
 fn child(kind: ChildKind, differs: bool) -> ChildSeen {
     let wanted = match kind {
-        ChildKind::Deployment => Child::Deployment(Deployment::default()),
-        _ => Child::Service(Service::default()),
+        ChildKind::Deployment => Child::Deployment(Box::default()),
+        _ => Child::Service(Box::default()),
     };
     ChildSeen {
         what: kind.as_str().to_owned(),
-        act: differs.then(|| FleetEffect::Apply(Box::new(wanted))),
+        act: differs.then(|| FleetEffect::Apply(wanted)),
         conflict: None,
         needs_database: kind == ChildKind::Deployment,
     }
