@@ -248,7 +248,7 @@ impl Look<'_> {
             self.context.fleets.none_because(
                 self.key,
                 NotLive {
-                    reason: Reason::DatabaseUnavailable,
+                    reason: Reason::ProxyNotReady,
                     message: format!("the fleet has no database: {message}"),
                 },
             );
