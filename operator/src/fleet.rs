@@ -151,7 +151,7 @@ pub enum FleetEffect {
     /// Claim the database, or claim it again, and lead it from now on.
     Open,
     /// Bring a child in line.
-    Apply(Box<Child>),
+    Apply(Child),
     /// Delete a child that is no longer wanted.
     DeleteChild(ChildVersion),
 }
@@ -160,11 +160,11 @@ pub enum FleetEffect {
 #[derive(Clone, Debug)]
 pub enum Child {
     /// The pods.
-    Deployment(Deployment),
+    Deployment(Box<Deployment>),
     /// A way to them.
-    Service(Service),
+    Service(Box<Service>),
     /// How many of them may be taken away on purpose.
-    DisruptionBudget(PodDisruptionBudget),
+    DisruptionBudget(Box<PodDisruptionBudget>),
 }
 
 /// A child as it was observed, to be deleted only if it still is that one.

@@ -34,7 +34,12 @@ pub(crate) enum Wanted {
 ///
 /// # Errors
 /// [`ApiFailure`].
-pub(crate) async fn look(client: &Client, fleets: &Fleets, parent: &Parent, wanted: Wanted) -> Result<(ChildSeen, Option<DynamicObject>), ApiFailure> {
+pub(crate) async fn look(
+    client: &Client,
+    fleets: &Fleets,
+    parent: &Parent,
+    wanted: Wanted,
+) -> Result<(ChildSeen, Option<DynamicObject>), ApiFailure> {
     let (kind, name) = match &wanted {
         Wanted::So(child) => (child.kind(), child.name().to_owned()),
         Wanted::Not(kind, name) | Wanted::Unknown(kind, name) => (*kind, name.clone()),
@@ -47,8 +52,11 @@ pub(crate) async fn look(client: &Client, fleets: &Fleets, parent: &Parent, want
             let why = format!("{what} is none of this ProxyConfig's and is left as it is; delete or rename it");
             (None, Some(why))
         }
-        (Wanted::So(child), None) => (Some(FleetEffect::Apply(Box::new(child.clone()))), None),
-        (Wanted::So(child), Some(found)) => (differs(fleets, parent, child, found, &what).then(|| FleetEffect::Apply(Box::new(child.clone()))), None),
+        (Wanted::So(child), None) => (Some(FleetEffect::Apply(child.clone())), None),
+        (Wanted::So(child), Some(found)) => (
+            differs(fleets, parent, child, found, &what).then(|| FleetEffect::Apply(child.clone())),
+            None,
+        ),
         (Wanted::Not(..), Some(found)) if foreign.is_none() => (Some(FleetEffect::DeleteChild(version(kind, found))), None),
         (Wanted::Not(..) | Wanted::Unknown(..), _) => (None, None),
     };
@@ -89,7 +97,9 @@ fn key(parent: &Parent) -> Key {
 }
 
 fn hash_of(stamped: &Value) -> String {
-    let hash = stamped.get("metadata").and_then(|metadata| metadata.get("annotations")?.get(DESIRED_HASH)?.as_str());
+    let hash = stamped
+        .get("metadata")
+        .and_then(|metadata| metadata.get("annotations")?.get(DESIRED_HASH)?.as_str());
     hash.unwrap_or_default().to_owned()
 }
 
@@ -105,7 +115,12 @@ pub(crate) async fn apply(client: &Client, fleets: &Fleets, parent: &Key, child:
     Ok(match applied {
         Ok(stands) => {
             let stands = serde_json::to_value(&stands).map_err(|error| ReconcileError::Panicked(error.to_string()))?;
-            fleets.note_applied(parent, child.kind(), child.name(), (hash_of(&wanted), digest(&projection(&wanted, &stands))));
+            fleets.note_applied(
+                parent,
+                child.kind(),
+                child.name(),
+                (hash_of(&wanted), digest(&projection(&wanted, &stands))),
+            );
             Outcome::Done(None)
         }
         Err(ApiFailure::Overtaken) => Outcome::Overtaken,
@@ -156,7 +171,8 @@ pub(crate) fn rollout(deployment: &DynamicObject, wanted: i32) -> Rollout {
     };
     let conditions = status.and_then(|status| status.get("conditions")?.as_array()).into_iter().flatten();
     let text = |condition: &Value, name: &str| condition.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut failed = conditions.filter(|condition| text(condition, "reason") == PROGRESS_DEADLINE_EXCEEDED || text(condition, "type") == "ReplicaFailure");
+    let mut failed =
+        conditions.filter(|condition| text(condition, "reason") == PROGRESS_DEADLINE_EXCEEDED || text(condition, "type") == "ReplicaFailure");
     let observed = status.and_then(|status| status.get("observedGeneration")?.as_i64());
     Rollout {
         wanted,

@@ -83,7 +83,9 @@ impl Fleets {
     pub(crate) fn all(&self) -> Vec<(Key, bool)> {
         let slots = self.lock();
         let known = slots.iter().filter(|(_, slot)| slot.target.is_some() || slot.why.is_some());
-        let mut all: Vec<_> = known.map(|(key, slot)| (key.clone(), slot.live.is_some() && slot.failure.is_none())).collect();
+        let mut all: Vec<_> = known
+            .map(|(key, slot)| (key.clone(), slot.live.is_some() && slot.failure.is_none()))
+            .collect();
         all.sort();
         all
     }
@@ -97,10 +99,7 @@ impl Fleets {
             if let Some(last) = &last {
                 last.stop_following();
             }
-            *slot = Slot {
-                last,
-                ..Slot::default()
-            };
+            *slot = Slot { last, ..Slot::default() };
         }
     }
 

@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::context::Context;
 use super::failure::database;
 use super::fleets::LiveFleet;
-use super::references::{Key, Referred, References, Referrer};
+use super::references::{Key, References, Referred, Referrer};
 use super::stores::Stores;
 use super::wake::Wakes;
 
@@ -118,7 +118,9 @@ impl Follower {
             self.wake_all();
             return;
         }
-        let Ok(Some(owner)) = database(self.fleet.owner_of(subject)).await else { return };
+        let Ok(Some(owner)) = database(self.fleet.owner_of(subject)).await else {
+            return;
+        };
         match subject {
             Subject::Project(_) => self.wake_project(&(owner.namespace, owner.name)),
             Subject::Token(_) => self.wakes.token(&owner.namespace, &owner.name),
@@ -165,7 +167,9 @@ impl Follower {
 
     /// Wakes the tokens whose limit has run out, or has not any more.
     async fn limits(&mut self) {
-        let Ok(exhausted) = database(self.fleet.exhausted_tokens()).await else { return };
+        let Ok(exhausted) = database(self.fleet.exhausted_tokens()).await else {
+            return;
+        };
         let exhausted: BTreeSet<ResourceUid> = exhausted.into_iter().collect();
         let changed: BTreeSet<&ResourceUid> = exhausted.symmetric_difference(&self.exhausted).collect();
         if !changed.is_empty() {

@@ -60,7 +60,10 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
     };
     seen.fleet = Some(Box::new(looked.fleet().await?));
     if let Some(Ok(live)) = context.fleets.get(&key.0, &key.1)
-        && matches!(seen.fleet.as_ref().map(|fleet| &fleet.database), Some(DatabaseSeen::Reached { live: true, .. }))
+        && matches!(
+            seen.fleet.as_ref().map(|fleet| &fleet.database),
+            Some(DatabaseSeen::Reached { live: true, .. })
+        )
     {
         let read = async {
             let rows = super::failure::database(live.fleet.providers()).await?;
@@ -258,7 +261,10 @@ impl Look<'_> {
         let keys = reference.keys();
         let found = keys.iter().find_map(|key| Some(((*key).to_owned(), text(&secret, key)?)));
         let Some((key, url)) = found else {
-            let message = format!("spec.database.postgres.secretRef: Secret {name} has no value under {}; add it", keys.join(" or "));
+            let message = format!(
+                "spec.database.postgres.secretRef: Secret {name} has no value under {}; add it",
+                keys.join(" or ")
+            );
             return unresolved(Reason::SecretKeyMissing, message);
         };
         Ok(Ok(DatabaseUrl {
@@ -307,9 +313,12 @@ impl Look<'_> {
     ) -> Result<(Vec<ChildSeen>, Option<Rollout>), ReconcileError> {
         let (parent, spec) = (self.parent, &self.object.spec);
         let name = parent.names.deployment.clone();
-        let mut wanted: Vec<Wanted> = services(parent).into_iter().map(|service| Wanted::So(Child::Service(service))).collect();
+        let mut wanted: Vec<Wanted> = services(parent)
+            .into_iter()
+            .map(|service| Wanted::So(Child::Service(Box::new(service))))
+            .collect();
         wanted.push(match disruption_budget(parent, spec.replicas()) {
-            Some(budget) => Wanted::So(Child::DisruptionBudget(budget)),
+            Some(budget) => Wanted::So(Child::DisruptionBudget(Box::new(budget))),
             None => Wanted::Not(ChildKind::DisruptionBudget, name.clone()),
         });
         let boot = encryption.ring.as_ref().zip(encryption.text.clone()).zip(url).map(|((ring, key), url)| {
@@ -329,7 +338,7 @@ impl Look<'_> {
                     database_secret: (&url.secret, &url.key),
                     boot,
                 };
-                Wanted::So(Child::Deployment(deployment(parent, &pods)))
+                Wanted::So(Child::Deployment(Box::new(deployment(parent, &pods))))
             }
             None => Wanted::Unknown(ChildKind::Deployment, name),
         });

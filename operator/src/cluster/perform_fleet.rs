@@ -93,7 +93,10 @@ async fn generate(context: &Context, parent: &Parent, which: GeneratedSecret) ->
             Ok(Outcome::Done(None))
         }
         Err(ApiFailure::Overtaken) => Ok(Outcome::Overtaken),
-        Err(ApiFailure::Missing) => Ok(Outcome::Failed(format!("Secret {}/{name} cannot be made: the namespace is gone", parent.namespace))),
+        Err(ApiFailure::Missing) => Ok(Outcome::Failed(format!(
+            "Secret {}/{name} cannot be made: the namespace is gone",
+            parent.namespace
+        ))),
         Err(ApiFailure::Refused(why)) => Ok(Outcome::Failed(format!("Secret {}/{name} cannot be made: {why}", parent.namespace))),
         Err(failure @ ApiFailure::Unavailable { .. }) => Err(failure.into()),
     }

@@ -53,9 +53,14 @@ pub(crate) fn permits(fleet: &ProxyConfig, namespace: &str, labels: Labels<'_>) 
             "{name} selects namespaces by their labels, which this operator does not see (--watch-namespace); its owner can set \
              spec.allowedProjects.from to All"
         )),
-        (AllowedFrom::Selector, Labels::NotSeen) => Err(format!("{name} selects namespaces by their labels, and those of {namespace} are not known yet")),
+        (AllowedFrom::Selector, Labels::NotSeen) => Err(format!(
+            "{name} selects namespaces by their labels, and those of {namespace} are not known yet"
+        )),
         (AllowedFrom::Selector, Labels::Seen(labels)) => {
-            if allowed.and_then(|allowed| allowed.selector.as_ref()).is_some_and(|selector| selector.matches(labels)) {
+            if allowed
+                .and_then(|allowed| allowed.selector.as_ref())
+                .is_some_and(|selector| selector.matches(labels))
+            {
                 return Ok(());
             }
             Err(format!(
@@ -91,8 +96,15 @@ mod tests {
         let fleet = fleet("{from: Selector, selector: {matchLabels: {llm: enabled}}}");
         let labels = |value: &str| BTreeMap::from([("llm".to_owned(), value.to_owned())]);
         assert!(permits(&fleet, "shop", Labels::Seen(&labels("enabled"))).is_ok());
-        assert!(permits(&fleet, "llm", Labels::Seen(&labels("no"))).is_ok(), "its own namespace always may");
-        assert!(permits(&fleet, "shop", Labels::Seen(&labels("no"))).unwrap_err().contains("label the namespace"));
+        assert!(
+            permits(&fleet, "llm", Labels::Seen(&labels("no"))).is_ok(),
+            "its own namespace always may"
+        );
+        assert!(
+            permits(&fleet, "shop", Labels::Seen(&labels("no")))
+                .unwrap_err()
+                .contains("label the namespace")
+        );
         assert!(permits(&fleet, "shop", Labels::NotWatched).unwrap_err().contains("--watch-namespace"));
         assert!(permits(&fleet, "shop", Labels::NotSeen).is_err());
     }

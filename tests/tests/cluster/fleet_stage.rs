@@ -225,7 +225,10 @@ impl Stage {
 }
 
 /// A kind that the API server knows, in a namespace.
-pub(crate) trait Known: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug {}
+pub(crate) trait Known:
+    kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug
+{
+}
 
 impl<K> Known for K where K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug {}
 

@@ -76,7 +76,11 @@ fn the_spec_says_image_resources_drain_and_replicas() {
 fn only_what_pods_read_at_their_start_changes_the_boot_hash() {
     let hash = |spec: &str| pods_of(spec)["spec"]["template"]["metadata"]["annotations"]["llm-proxy.dev/boot-hash"].clone();
     let least = hash(LEAST);
-    let other = |more: &str| hash(&format!("{{database: {{postgres: {{secretRef: {{name: llm-db-app}}}}}}, providers: [], {more}}}"));
+    let other = |more: &str| {
+        hash(&format!(
+            "{{database: {{postgres: {{secretRef: {{name: llm-db-app}}}}}}, providers: [], {more}}}"
+        ))
+    };
     assert_eq!(least, other("replicas: 7"));
     assert_eq!(least, other("allowedProjects: {from: All}"));
     assert_ne!(least, other("image: {tag: next}"));

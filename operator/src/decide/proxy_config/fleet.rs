@@ -216,7 +216,9 @@ fn database(fleet: &FleetObserved) -> Finding {
 
 fn migrated(fleet: &FleetObserved) -> Finding {
     match &fleet.database {
-        DatabaseSeen::Reached { schema: Some(schema), live, .. } if *live || *schema >= fleet.newest_schema => Finding::holds(
+        DatabaseSeen::Reached {
+            schema: Some(schema), live, ..
+        } if *live || *schema >= fleet.newest_schema => Finding::holds(
             ConditionType::Migrated,
             Reason::Migrated,
             format!("the database's schema is at version {schema}"),
@@ -225,7 +227,11 @@ fn migrated(fleet: &FleetObserved) -> Finding {
             reason: reason @ (Reason::MigrationFailed | Reason::SchemaTooNew),
             message,
         } => Finding::fails(ConditionType::Migrated, *reason, message.clone()),
-        _ => Finding::unknown(ConditionType::Migrated, Reason::Pending, "the database's schema is not known at this moment"),
+        _ => Finding::unknown(
+            ConditionType::Migrated,
+            Reason::Pending,
+            "the database's schema is not known at this moment",
+        ),
     }
 }
 

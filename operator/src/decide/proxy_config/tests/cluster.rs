@@ -4,8 +4,6 @@ use super::*;
 use crate::fleet::{
     Child, ChildKind, ChildSeen, ChildVersion, ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Rollout, SecretStanding, Shown,
 };
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
 
 const NEWEST: i64 = 4;
 
@@ -61,12 +59,12 @@ fn failing(reason: Reason) -> DatabaseSeen {
 
 fn child(kind: ChildKind, differs: bool) -> ChildSeen {
     let wanted = match kind {
-        ChildKind::Deployment => Child::Deployment(Deployment::default()),
-        _ => Child::Service(Service::default()),
+        ChildKind::Deployment => Child::Deployment(Box::default()),
+        _ => Child::Service(Box::default()),
     };
     ChildSeen {
         what: kind.as_str().to_owned(),
-        act: differs.then(|| FleetEffect::Apply(Box::new(wanted))),
+        act: differs.then(|| FleetEffect::Apply(wanted)),
         conflict: None,
         needs_database: kind == ChildKind::Deployment,
     }
@@ -183,7 +181,11 @@ fn a_lost_encryption_key_is_never_made_anew_once_the_database_is_claimed() {
             fleet.database = reached(Some(NEWEST), ClaimSeen::Ours, live);
             fleet.children = vec![child(ChildKind::Deployment, true)];
         });
-        assert!(matches!(decide(&seen).effect, Some(Effect::Emit(_) | Effect::SetStatus(_))), "{:?}", decide(&seen).effect);
+        assert!(
+            matches!(decide(&seen).effect, Some(Effect::Emit(_) | Effect::SetStatus(_))),
+            "{:?}",
+            decide(&seen).effect
+        );
         let (_, status) = verdict(&seen);
         says(&status, ConditionType::DatabaseReady, "False", Reason::EncryptionKeyMismatch);
         says(&status, ConditionType::Ready, "False", Reason::EncryptionKeyMismatch);
@@ -307,7 +309,9 @@ fn an_orphan_is_deleted() {
 #[test]
 fn an_object_that_the_server_refuses_is_told_and_tried_again_later() {
     let mut seen = with(|fleet| fleet.children = vec![child(ChildKind::Deployment, true)]);
-    seen.resource.memory.note_failure("Deployment llm/main cannot be applied: quota".to_owned(), seen.resource.now);
+    seen.resource
+        .memory
+        .note_failure("Deployment llm/main cannot be applied: quota".to_owned(), seen.resource.now);
     let (_, status) = verdict(&seen);
     says(&status, ConditionType::Progressing, "False", Reason::ApplyFailed);
     says(&status, ConditionType::Ready, "False", Reason::ApplyFailed);
