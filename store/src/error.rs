@@ -143,8 +143,9 @@ fn from_postgres(code: &str, message: &str) -> StoreError {
         "3D000" => StoreError::Refused(format!("{message}: create it first")),
         "3F000" => StoreError::Refused(format!("{message}: create the schema that search_path names first")),
         "42501" => StoreError::Refused(format!("{message}: grant it to the role of the database URL")),
-        // Serialization, deadlock, a lock or a statement that took too long, an idle transaction that was ended.
-        "40001" | "40P01" | "55P03" | "57014" | "25P03" | "58030" => StoreError::Unavailable(message),
+        // Serialization, deadlock, a lock or a statement that took too long, an idle transaction that was ended, and a database that takes no
+        // connections at this moment.
+        "40001" | "40P01" | "55000" | "55P03" | "57014" | "25P03" | "58030" => StoreError::Unavailable(message),
         // Connections, resources (too many connections, out of memory), shutdown and recovery.
         _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("57P") => StoreError::Unavailable(message),
         "XX001" | "XX002" => StoreError::Refused(format!("the database is damaged, restore a copy: {message}")),

@@ -52,8 +52,8 @@ impl Fleet {
         rows.iter().map(read).collect()
     }
 
-    /// The resources whose tokens are not revoked and have used up the request limit of their present period, ascending. It costs one look-up per
-    /// token that has a limit, whatever the number of those that have none and of periods that are over.
+    /// The resources whose tokens are not revoked and have used up the request limit of their present period, ascending. It costs one look-up
+    /// per period that was used up, whatever the number of the others.
     ///
     /// # Errors
     /// Those of any read.
@@ -61,7 +61,7 @@ impl Fleet {
         let text = "SELECT t.owner_uid FROM tokens t JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
                 AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.window_start = 0
             WHERE t.fleet_id = $1 AND t.origin = 'Resource' AND t.state <> 'Revoked' AND t.max_requests IS NOT NULL
-                AND q.used + q.forfeited >= q.max_units
+                AND q.exhausted
             ORDER BY t.owner_uid";
         let rows = sql!(self.store().read().await?, all, text, self.key())?;
         rows.iter().map(|row| row.text("owner_uid").map(ResourceUid::new)).collect()

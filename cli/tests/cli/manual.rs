@@ -116,7 +116,11 @@ fn the_manual_names_only_flags_that_exist_and_no_command_is_left_out() {
     }
     assert!(flags.len() > 40 && leaves.len() > 20, "{flags:?} {leaves:?}");
     // kubectl has flags of its own.
-    let ours: String = text.lines().filter(|line| !line.starts_with("kubectl ")).map(|line| format!("{line}\n")).collect();
+    let ours: String = text
+        .lines()
+        .filter(|line| !line.starts_with("kubectl "))
+        .map(|line| format!("{line}\n"))
+        .collect();
     let named: BTreeSet<&str> = words(&ours)
         .filter(|word| word.starts_with("--") && word.len() > 2 && !word.starts_with("---"))
         .collect();

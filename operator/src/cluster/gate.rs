@@ -7,7 +7,7 @@ use std::time::Instant;
 /// This process does not lead (any more).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this process does not lead: nothing is written")]
-pub struct NotLeading;
+pub(crate) struct NotLeading;
 
 /// The right to write, until a moment of the monotonic clock that each renewal of the Lease moves on.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crds::{Engine, ProxyConfig, Reason};
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -140,9 +141,7 @@ struct Look<'a> {
 impl Look<'_> {
     async fn fleet(&self) -> Result<FleetObserved, ReconcileError> {
         let claim = claim(self.context, &self.parent.namespace, &self.parent.name);
-        let management = self.management().await?;
-        let mut encryption = self.encryption(&claim).await?;
-        let url = self.url().await?;
+        let (management, mut encryption, url) = tokio::try_join!(self.management(), self.encryption(&claim), self.url())?;
         let database = match &url {
             Err(unresolved) => unresolved.clone(),
             Ok(url) => self.database(url, &mut encryption, claim.clone()).await,
@@ -162,11 +161,17 @@ impl Look<'_> {
                  the annotation {CLAIM_ANNOTATION}: {claim}"
             ));
         }
+        let is_open = |url: &DatabaseUrl| {
+            let open = self.context.fleets.open_for(self.key);
+            open.is_some_and(|(target, _)| target.url == url_digest(&url.url))
+        };
+        let held = url.as_ref().is_ok_and(is_open);
         let (children, rollout) = self.children(url.as_ref().ok(), &encryption, &claim).await?;
         Ok(FleetObserved {
             management,
             encryption: encryption.standing,
             database,
+            held,
             newest_schema: SchemaInfo::NEWEST,
             children,
             rollout,
@@ -243,7 +248,7 @@ impl Look<'_> {
             self.context.fleets.none_because(
                 self.key,
                 NotLive {
-                    reason: Reason::DatabaseUnavailable,
+                    reason: Reason::ProxyNotReady,
                     message: format!("the fleet has no database: {message}"),
                 },
             );
@@ -308,9 +313,12 @@ impl Look<'_> {
     ) -> Result<(Vec<ChildSeen>, Option<Rollout>), ReconcileError> {
         let (parent, spec) = (self.parent, &self.object.spec);
         let name = parent.names.deployment.clone();
-        let mut wanted: Vec<Wanted> = services(parent).into_iter().map(|service| Wanted::So(Child::Service(service))).collect();
+        let mut wanted: Vec<Wanted> = services(parent)
+            .into_iter()
+            .map(|service| Wanted::So(Child::Service(Box::new(service))))
+            .collect();
         wanted.push(match disruption_budget(parent, spec.replicas()) {
-            Some(budget) => Wanted::So(Child::DisruptionBudget(budget)),
+            Some(budget) => Wanted::So(Child::DisruptionBudget(Box::new(budget))),
             None => Wanted::Not(ChildKind::DisruptionBudget, name.clone()),
         });
         let boot = encryption.ring.as_ref().zip(encryption.text.clone()).zip(url).map(|((ring, key), url)| {
@@ -330,15 +338,16 @@ impl Look<'_> {
                     database_secret: (&url.secret, &url.key),
                     boot,
                 };
-                Wanted::So(Child::Deployment(deployment(parent, &pods)))
+                Wanted::So(Child::Deployment(Box::new(deployment(parent, &pods))))
             }
             None => Wanted::Unknown(ChildKind::Deployment, name),
         });
+        let looks = wanted
+            .into_iter()
+            .map(|wanted| children::look(&self.context.client, &self.context.fleets, parent, wanted));
         let (mut seen, mut rollout) = (Vec::new(), None);
-        for wanted in wanted {
-            let is_deployment = matches!(&wanted, Wanted::So(Child::Deployment(_)) | Wanted::Unknown(ChildKind::Deployment, _));
-            let (child, found) = children::look(&self.context.client, &self.context.fleets, parent, wanted).await?;
-            if is_deployment {
+        for (child, found) in try_join_all(looks).await? {
+            if child.needs_database {
                 rollout = found.as_ref().map(|found| children::rollout(found, spec.replicas()));
             }
             seen.push(child);

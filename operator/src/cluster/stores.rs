@@ -1,10 +1,9 @@
-//! What the watches have shown: the three kinds and what their fleets need, as the latest known copies, without managedFields.
+//! What the watches have shown: the three kinds and the namespaces' labels, as the latest known copies, without managedFields.
 //! It refuses to know what follows from a change.
 
 use std::sync::Arc;
 
 use crds::{LlmProject, ProxyConfig, WitheringToken};
-use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -18,8 +17,6 @@ pub(crate) struct Stores {
     pub(crate) projects: Store<LlmProject>,
     /// The WitheringTokens in scope.
     pub(crate) tokens: Store<WitheringToken>,
-    /// The Deployments that are ours.
-    pub(crate) deployments: Store<Deployment>,
     /// The namespaces' labels; none where only some namespaces are watched.
     pub(crate) namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
 }

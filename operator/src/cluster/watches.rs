@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crds::events::EventReason;
 use crds::{LlmProject, ProxyConfig, WitheringToken};
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::NamespaceResourceScope;
 use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::{Lookup, Store};
 use kube::runtime::watcher::Event;
@@ -25,7 +25,7 @@ use super::dependants;
 use super::events::EventSink;
 use super::metrics::Metrics;
 use super::mirror::{Change, Mirror};
-use super::references::{Key, Referred, References};
+use super::references::{Key, References, Referred};
 use super::scope::Scope;
 use super::secret_watch::{OwnSecrets, SecretMeta, SecretVersions};
 use super::stores::Stores;
@@ -88,12 +88,18 @@ impl Watches {
         let proxy_configs = watches.declared::<ProxyConfig>();
         let projects = watches.declared::<LlmProject>();
         let tokens = watches.declared::<WitheringToken>();
-        let deployments = watches.deployments();
         let cluster_wide = *scope == Scope::Cluster;
         let namespaces = cluster_wide.then(|| watches.namespaces(projects.clone()));
+        // A Deployment's status changes its version, too.
+        watches.metadata::<Deployment>(proxy_configs.clone());
         watches.metadata::<Service>(proxy_configs.clone());
         watches.metadata::<PodDisruptionBudget>(proxy_configs.clone());
-        let stores = Stores { proxy_configs, projects, tokens, deployments, namespaces };
+        let stores = Stores {
+            proxy_configs,
+            projects,
+            tokens,
+            namespaces,
+        };
         (watches, stores)
     }
 
@@ -148,26 +154,12 @@ impl Watches {
         }
     }
 
-    fn declared<K: Watched>(&mut self) -> Store<K>
+    fn declared<K>(&mut self) -> Store<K>
     where
-        K: Resource<Scope = NamespaceResourceScope>,
+        K: Watched + Resource<Scope = NamespaceResourceScope>,
     {
         let told = self.told.clone();
-        self.mirrored::<K>(None, move |change, unreadable| on_declared(change, unreadable, &told))
-    }
-
-    fn deployments(&mut self) -> Store<Deployment> {
-        let wakes = self.told.wakes.clone();
-        self.mirrored::<Deployment>(Some(OURS), move |change, _| match change {
-            Change::Applied { before, now } => {
-                if before.is_none_or(|before| before.metadata.resource_version != now.metadata.resource_version) {
-                    wake_owner(&wakes, &now.metadata);
-                }
-            }
-            Change::Deleted(gone) | Change::Missed(gone) => wake_owner(&wakes, &gone.metadata),
-            Change::Unreadable { namespace, name, why, .. } => tracing::warn!("Deployment {namespace}/{name} cannot be read: {why}"),
-            Change::Complete | Change::Relisted => {}
-        })
+        self.mirrored::<K>(move |change, unreadable| on_declared(change, unreadable, &told))
     }
 
     fn namespaces(&mut self, projects: Store<LlmProject>) -> Store<PartialObjectMeta<Namespace>> {
@@ -186,9 +178,8 @@ impl Watches {
             if before.is_none_or(|before| before.metadata.labels != now.metadata.labels) {
                 let name = now.metadata.name.as_deref().unwrap_or_default();
                 // Only who needs another namespace's consent depends on labels.
-                let concerned = projects.state_filter(|project| {
-                    project.metadata.namespace.as_deref() == Some(name) && project.spec.proxy_ref.namespace(name) != name
-                });
+                let concerned = projects
+                    .state_filter(|project| project.metadata.namespace.as_deref() == Some(name) && project.spec.proxy_ref.namespace(name) != name);
                 for project in concerned {
                     wakes.project(name, project.metadata.name.as_deref().unwrap_or_default());
                 }
@@ -222,12 +213,12 @@ impl Watches {
         });
     }
 
-    fn mirrored<K>(&mut self, selector: Option<&'static str>, on: impl FnMut(Change<K>, usize) + Send + 'static) -> Store<K>
+    fn mirrored<K>(&mut self, on: impl FnMut(Change<K>, usize) + Send + 'static) -> Store<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Lookup<DynamicType = ()>,
         K: Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        let events = self.follow::<DeserializeGuard<K>>(selector);
+        let events = self.follow::<DeserializeGuard<K>>(None);
         let mirror = Mirror::<K>::new(self.namespaces.clone());
         let store = mirror.store();
         self.take_in(mirror, events, |event| event, on);
@@ -313,9 +304,21 @@ fn on_declared<K: Watched>(change: Change<K>, unreadable: usize, told: &Concerne
         Change::Complete => {}
         Change::Unreadable { namespace, name, uid, why } => {
             tracing::warn!("{} {namespace}/{name} cannot be read and keeps its last good state: {why}", K::KIND);
-            let object = Object { kind: K::KIND, namespace, name, uid: ResourceUid::new(uid), generation: 0 };
+            let object = Object {
+                kind: K::KIND,
+                namespace,
+                name,
+                uid: ResourceUid::new(uid),
+                generation: 0,
+            };
             let note = format!("this version of the operator cannot read the object, whose last good state is kept: {why}");
-            told.events.emit(&object, &Notice { reason: EventReason::InvalidSpec, note });
+            told.events.emit(
+                &object,
+                &Notice {
+                    reason: EventReason::InvalidSpec,
+                    note,
+                },
+            );
         }
     }
 }
@@ -334,7 +337,12 @@ fn wake_dependants<K: Watched>(told: &Concerned, of: Key) {
 fn departed<K: Watched>(object: &K) -> Departed {
     let (namespace, name) = key(object.meta());
     let uid = ResourceUid::new(object.meta().uid.clone().unwrap_or_default());
-    Departed { kind: K::KIND, uid, namespace, name }
+    Departed {
+        kind: K::KIND,
+        uid,
+        namespace,
+        name,
+    }
 }
 
 /// Wakes the ProxyConfig that a child belongs to.
@@ -352,5 +360,16 @@ fn guarded<K>(event: Event<K>) -> Event<DeserializeGuard<K>> {
         Event::InitDone => Event::InitDone,
         Event::Apply(object) => Event::Apply(DeserializeGuard(Ok(object))),
         Event::Delete(object) => Event::Delete(DeserializeGuard(Ok(object))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::workload::labels;
+    use super::*;
+
+    #[test]
+    fn our_children_are_watched_by_the_label_that_they_carry() {
+        assert_eq!(OURS, format!("{}={}", labels::MANAGED_BY, labels::OPERATOR));
     }
 }

@@ -46,7 +46,7 @@ fn in_calm_nothing_is_written_but_the_lease_and_a_restart_writes_nothing_either(
 }
 
 /// Waits until nothing was written for 3 s.
-pub fn quiet(cluster: &Cluster, agent: &str) {
+pub(crate) fn quiet(cluster: &Cluster, agent: &str) {
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
         let mark = cluster.audit_mark();
@@ -61,7 +61,7 @@ pub fn quiet(cluster: &Cluster, agent: &str) {
 }
 
 /// The writes of an operator besides its Lease.
-pub fn besides_the_lease(entries: &[Entry], agent: &str) -> Vec<String> {
+pub(crate) fn besides_the_lease(entries: &[Entry], agent: &str) -> Vec<String> {
     let written = entries
         .iter()
         .filter(|entry| entry.user == User::Operator.name() && entry.user_agent.contains(agent) && entry.is_write());

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crds::conditions::{ConditionType, find};
-use crds::{LlmProject, WitheringToken};
+use crds::{LlmProject, ProxyConfig, WitheringToken};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -237,7 +237,11 @@ impl Installation {
             if last == ready && status.observed_generation == token.metadata.generation {
                 return token;
             }
-            assert!(start.elapsed() < limit, "token {name} is not {ready:?} within {limit:?}: {status:#?}");
+            assert!(
+                start.elapsed() < limit,
+                "token {name} is not {ready:?} within {limit:?}: {}",
+                self.picture().await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -257,7 +261,11 @@ impl Installation {
             if found.as_deref() == Some(ready) && status.observed_generation == project.metadata.generation {
                 return project;
             }
-            assert!(start.elapsed() < limit, "project {name} is not {ready:?} within {limit:?}: {status:#?}");
+            assert!(
+                start.elapsed() < limit,
+                "project {name} is not {ready:?} within {limit:?}: {}",
+                self.picture().await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -266,6 +274,22 @@ impl Installation {
     pub(crate) async fn issued(&self, name: &str, spec: &str) -> WitheringToken {
         self.apply(&token(name, spec)).await;
         self.token_is(name, "True Issued").await
+    }
+
+    /// What stands here, for whoever reads why a test failed.
+    async fn picture(&self) -> String {
+        async fn of<K>(api: Api<K>) -> String
+        where
+            K: kube::Resource<DynamicType = ()> + kube::core::object::HasStatus<Status: Debug> + Clone + DeserializeOwned + Debug,
+        {
+            let list = api.list(&Default::default()).await.unwrap();
+            list.items
+                .iter()
+                .map(|object| format!("{}: {:#?}\n", object.meta().name.as_deref().unwrap_or_default(), object.status()))
+                .collect()
+        }
+        let (fleets, projects, tokens) = (self.api::<ProxyConfig>(), self.api::<LlmProject>(), self.api::<WitheringToken>());
+        format!("{}{}{}", of(fleets).await, of(projects).await, of(tokens).await)
     }
 
     /// A Secret, if it is there.

@@ -209,11 +209,16 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
     terminal.helm("install llm-proxy charts/llm-proxy --set image.tag=tests --wait --timeout 120s");
 
     terminal.says("A fleet on a PostgreSQL database, a team's project, an application's token");
-    let url = format!("--from-literal=url={}", database.url_through(wire.address()));
-    let _ = cluster
-        .kubectl(&["-n", TEAM, "create", "secret", "generic", "llm-proxy-database", &url])
-        .ok();
     terminal.kubectl("apply -f examples/fleet-postgres/");
+    // The example's Secret is to be filled in; an application of three requests is soon through.
+    let secret = serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "llm-database" },
+        "stringData": { "url": database.url_through(wire.address()) },
+    });
+    let _ = cluster
+        .kubectl_with_input(User::Admin, &["-n", TEAM, "apply", "-f", "-"], &secret.to_string())
+        .ok();
+    terminal.kubectl("patch witheringtoken/hello --type=merge --patch={\"spec\":{\"maxRequests\":3}}");
     terminal.kubectl(&format!("wait proxyconfig/main --for=condition=Ready {STEP}"));
     terminal.kubectl(&format!("wait witheringtoken/hello --for=condition=Ready {STEP}"));
     terminal.kubectl("get llm-proxy");
@@ -253,7 +258,6 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
     terminal.says("Everything goes again");
     let _ = cluster.kubectl(&["-n", TEAM, "delete", "pod", "-l", "run=client", "--wait=false"]).ok();
     terminal.kubectl("delete -f examples/fleet-postgres/ --wait");
-    let _ = cluster.kubectl(&["-n", TEAM, "delete", "secret", "llm-proxy-database"]).ok();
     terminal.helm("uninstall llm-proxy --wait --timeout 120s");
     let begun = Instant::now();
     loop {

@@ -196,8 +196,12 @@ fn an_inactive_project_says_so() {
     if let Some(row) = &mut seen.row {
         row.state = ProjectState::Inactive;
     }
-    says(&verdict(&seen), ConditionType::Ready, "False", Reason::Inactive);
+    let inactive = verdict(&seen);
+    says(&inactive, ConditionType::Ready, "False", Reason::Inactive);
     assert!(effect_after_events(&seen).0.contains(&EventReason::ProjectDeactivated));
+    let mut again = programmed();
+    again.resource.status = Some(inactive);
+    assert_eq!(effect_after_events(&again).0, [EventReason::ProjectActivated]);
 }
 
 #[test]
@@ -270,6 +274,18 @@ fn away(mut seen: ProjectObserved) -> ProjectObserved {
 }
 
 #[test]
+fn once_the_fleet_is_declared_nobody_is_told_to_create_it() {
+    let mut seen = declared();
+    seen.fleet = FleetSeen::Missing;
+    let before = verdict(&seen);
+    says(&before, ConditionType::Ready, "False", Reason::ProxyNotFound);
+    seen.resource.status = Some(before);
+    let status = verdict(&away(seen));
+    says(&status, ConditionType::ResolvedRefs, "Unknown", Reason::DatabaseUnavailable);
+    says(&status, ConditionType::Ready, "False", Reason::DatabaseUnavailable);
+}
+
+#[test]
 fn a_project_that_its_fleet_does_not_allow_gets_no_row_and_says_what_to_do() {
     let status = verdict(&not_permitted(declared()));
     says(&status, ConditionType::Accepted, "False", Reason::RefNotPermitted);
@@ -335,4 +351,26 @@ fn a_fleet_of_another_namespace_is_named_with_it() {
     let status = verdict(&seen);
     let message = &find(&status.conditions, ConditionType::ResolvedRefs).expect("the condition").message;
     assert!(message.contains("ProxyConfig llm-system/main does not exist"), "{message}");
+}
+
+#[test]
+fn a_spec_that_breaks_a_rule_and_has_no_good_one_before_it_changes_no_row() {
+    let mut seen = programmed();
+    seen.resource.standing = Standing::Unusable("spec.providers: must hold exactly one provider".to_owned());
+    seen.credentials = vec![CredentialSeen::Found(SecretString::from("sk-two"))];
+    let status = verdict(&seen);
+    says(&status, ConditionType::Accepted, "False", Reason::InvalidSpec);
+    says(&status, ConditionType::Stalled, "True", Reason::InvalidSpec);
+    // A permission that is withdrawn counts all the same.
+    assert_eq!(put(&not_permitted(seen.clone())).state, ProjectState::Inactive);
+    let mut switched_off = seen.clone();
+    switched_off.resource.spec.state = crds::ProjectState::Inactive;
+    let spec = put(&switched_off);
+    assert_eq!(
+        (spec.state, key(&spec)),
+        (ProjectState::Inactive, Some("sk-one")),
+        "that is good by itself"
+    );
+    seen.row = None;
+    says(&verdict(&seen), ConditionType::Ready, "False", Reason::InvalidSpec);
 }
