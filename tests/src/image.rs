@@ -1,5 +1,5 @@
-//! Images without a container engine: one binary with the shared libraries that it was linked with, as an archive that `docker load`, `ctr images import`
-//! and `skopeo` take. It refuses to know registries.
+//! Images without a container engine: one binary with the shared libraries that it was linked with, as an archive that `docker load`,
+//! `ctr images import` and `skopeo` take. It refuses to know registries.
 //!
 //! The same binary gives the same bytes: entries are sorted, times are zero, owners are root.
 

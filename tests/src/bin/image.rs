@@ -1,5 +1,5 @@
-//! `image BINARY FILE NAME` packs the llm-proxy binary into an image archive and prints its name, id and size: what `make image` does where there is no
-//! container engine.
+//! `image BINARY FILE NAME` packs the llm-proxy binary into an image archive and prints its name, id and size: what `make image` does where
+//! there is no container engine.
 
 use std::path::Path;
 use std::process::ExitCode;

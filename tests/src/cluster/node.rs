@@ -1,5 +1,6 @@
-//! A node for a control plane of the tests, on this machine: containerd, kubelet, kube-proxy, cluster DNS, and the scheduler. Pods run, Services answer.
-//! It needs root and Linux. What it does to network, mounts and processes it does in a machine of its own and leaves nothing behind, whatever ends it.
+//! A node for a control plane of the tests, on this machine: containerd, kubelet, kube-proxy, cluster DNS, and the scheduler. Pods run, Services
+//! answer. It needs root and Linux. What it does to network, mounts and processes it does in a machine of its own, and leaves nothing behind,
+//! whatever ends it.
 
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};

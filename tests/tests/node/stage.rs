@@ -100,7 +100,6 @@ impl Stage {
 
     /// A fleet `main` on the Echo provider, a project, and an unlimited token `hello`.
     pub(crate) fn fleet(&self, replicas: u32) {
-        let ours = |kind: &str, name: &str, spec: Value| json!({ "apiVersion": "llm-proxy.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec });
         let database = json!({ "postgres": { "secretRef": { "name": "llm-proxy-database" } } });
         let providers = json!([{ "name": "echo", "api": "Echo" }]);
         self.apply(&[
@@ -181,6 +180,11 @@ impl Stage {
         }
         told
     }
+}
+
+/// An object of ours.
+pub(crate) fn ours(kind: &str, name: &str, spec: Value) -> Value {
+    json!({ "apiVersion": "llm-proxy.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
 }
 
 /// A stream of so many words, 20 ms each.

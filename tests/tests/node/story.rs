@@ -1,5 +1,5 @@
-//! What the user does on the first day, on a real node: install the chart, apply a fleet, a project and a token, stream from a pod, run into the limit,
-//! revoke, scale, delete, uninstall. The transcript of it is a document; UPDATE_TRANSCRIPT=1 writes it anew.
+//! What the user does on the first day, on a real node: install the chart, apply a fleet, a project and a token, stream from a pod, run into the
+//! limit, scale, revoke, delete, uninstall. The transcript of it is a document; UPDATE_TRANSCRIPT=1 writes it anew.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

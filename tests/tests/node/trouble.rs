@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
 use testkit::client::Connection;
 use testkit::wait;
 
-use crate::stage::{SYSTEM, Stage, is_whole, stream};
+use crate::stage::{SYSTEM, Stage, is_whole, ours, stream};
 
 /// Restarts of the operator's containers, summed.
 fn restarts(stage: &Stage) -> u32 {
@@ -72,8 +73,7 @@ fn a_stream_outlives_the_kubelet_its_own_pod_and_the_leading_operator() {
         !now.is_empty() && now != holder
     });
     eprintln!("another operator leads {:.1} s after the kill", begun.elapsed().as_secs_f64());
-    let token = r#"{"apiVersion": "llm-proxy.dev/v1alpha1", "kind": "WitheringToken", "metadata": {"name": "next"}, "spec": {"projectRef": {"name": "demo"}}}"#;
-    stage.apply(&[serde_json::from_str(token).unwrap()]);
+    stage.apply(&[ours("WitheringToken", "next", json!({ "projectRef": { "name": "demo" } }))]);
     stage.wait_for("witheringtoken/next", "condition=Ready");
     let answer = streaming.join().unwrap();
     assert!(is_whole(&answer, words), "{:?} {}", answer.end, answer.text());

@@ -82,7 +82,7 @@ pub(super) fn name_server(machine: &Machine, cluster: &Cluster, network: Network
     let file = cluster.folder().join("Corefile");
     let kubeconfig = kubeconfig(cluster, network, User::Admin);
     let corefile = format!(
-        "cluster.local:53 {{\n    bind {}\n    errors\n    kubernetes cluster.local {{\n        kubeconfig {}\n        pods insecure\n        ttl 1\n    }}\n}}\n",
+        "cluster.local:53 {{\n    bind {}\n    errors\n    kubernetes cluster.local {{\n        kubeconfig {}\n        ttl 1\n    }}\n}}\n",
         network.name_server(),
         kubeconfig.display()
     );
