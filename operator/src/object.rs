@@ -49,6 +49,9 @@ pub enum Standing {
     Present,
     /// It is there but breaks a rule, said here; the spec is the last good one.
     Invalid(String),
+    /// It is there but breaks a rule, said here, and the last good spec is not known: the spec is the broken one, and of it only
+    /// `state` is followed. So it is in a cluster, where a stored object may be older than a rule.
+    Unusable(String),
     /// It has vanished in a way that is no deletion, said here; the spec is the last good one.
     SourceMissing(String),
     /// It was deleted.
@@ -81,6 +84,12 @@ impl<Spec, Status> Resource<Spec, Status> {
     #[must_use]
     pub fn owner(&self) -> Owner {
         self.object.owner(&self.cluster)
+    }
+
+    /// Whether the whole spec may be followed: it is good, or the last good one.
+    #[must_use]
+    pub fn spec_counts(&self) -> bool {
+        !matches!(self.standing, Standing::Unusable(_))
     }
 
     /// Whether it was deleted.

@@ -48,6 +48,8 @@ fn put_project(seen: &ProjectObserved) -> Option<Effect> {
     let credentials = match &seen.fleet {
         FleetSeen::NotReady { .. } => return None,
         FleetSeen::NotPermitted(_) => seen.row.as_ref()?.credentials.clone(),
+        // Whether it is switched on is good by itself, whatever is wrong with the rest.
+        _ if !seen.resource.spec_counts() => seen.row.as_ref()?.credentials.clone(),
         FleetSeen::Missing | FleetSeen::Ready(_) => credentials(seen)?,
     };
     let state = match (seen.resource.spec.state, &seen.fleet) {

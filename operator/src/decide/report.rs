@@ -19,6 +19,11 @@ pub(crate) fn accepted(standing: &Standing) -> Finding {
             Reason::InvalidSpec,
             format!("{why}; the last good spec stays in force"),
         ),
+        Standing::Unusable(why) => Finding::fails(
+            ConditionType::Accepted,
+            Reason::InvalidSpec,
+            format!("{why}; what is in force stays so, and of the spec only spec.state is followed"),
+        ),
         Standing::SourceMissing(why) => Finding::holds(ConditionType::Accepted, Reason::SourceMissing, why.clone()),
         Standing::Present | Standing::Gone => Finding::holds(ConditionType::Accepted, Reason::Accepted, "the spec is valid"),
     }

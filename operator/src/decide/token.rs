@@ -32,9 +32,7 @@ pub(super) fn decide(seen: &TokenObserved) -> Decision {
         .or_else(|| bury(&facts))
         .or_else(|| deliver(&facts))
         .or_else(|| adjust(&facts))
-        .or_else(|| rename(&facts))
-        .or_else(|| issue::issue(&facts))
-        .or_else(|| rewrite(&facts))
+        .or_else(|| if seen.resource.spec_counts() { follow(&facts) } else { None })
         .or_else(|| {
             report::report(
                 &seen.resource,
@@ -47,6 +45,11 @@ pub(super) fn decide(seen: &TokenObserved) -> Decision {
         effect,
         recheck_at: verdict::recheck_at(&facts, &findings),
     }
+}
+
+/// What only a good spec can ask for.
+fn follow(facts: &Facts<'_>) -> Option<Effect> {
+    rename(facts).or_else(|| issue::issue(facts)).or_else(|| rewrite(facts))
 }
 
 /// Deleted, or deleted by a process that died before it could forget: what comes back under the same name is another resource.
@@ -125,7 +128,8 @@ fn write(facts: &Facts<'_>, value: TokenValue, repair: bool, expect: Option<Secr
     })
 }
 
-/// State, limit and a shortened lifetime hold at once, for the revisions that live.
+/// State, limit and a shortened lifetime hold at once, for the revisions that live; of a spec that does not count only the state, which is good
+/// by itself.
 fn adjust(facts: &Facts<'_>) -> Option<Effect> {
     let row = living(facts)?;
     let spec = &facts.seen.resource.spec;
@@ -134,6 +138,7 @@ fn adjust(facts: &Facts<'_>) -> Option<Effect> {
         (crds::TokenState::Suspended, TokenState::Active) => Some(TokenState::Suspended),
         _ => None,
     };
+    let counts = facts.seen.resource.spec_counts();
     let limit = spec.max_requests.and_then(|limit| u64::try_from(limit).ok());
     let clamped = facts
         .active
@@ -141,8 +146,8 @@ fn adjust(facts: &Facts<'_>) -> Option<Effect> {
         .filter(|(active, end)| active.ends_at > *end);
     let change = TokenChange {
         state,
-        max_requests: (limit != row.max_requests).then_some(limit),
-        clamp_ends: clamped.filter(|_| in_hand(facts).is_none()).map(|(_, end)| end),
+        max_requests: (counts && limit != row.max_requests).then_some(limit),
+        clamp_ends: clamped.filter(|_| counts && in_hand(facts).is_none()).map(|(_, end)| end),
         secret_name: None,
     };
     let nothing = change.state.is_none() && change.max_requests.is_none() && change.clamp_ends.is_none();

@@ -336,3 +336,25 @@ fn a_fleet_of_another_namespace_is_named_with_it() {
     let message = &find(&status.conditions, ConditionType::ResolvedRefs).expect("the condition").message;
     assert!(message.contains("ProxyConfig llm-system/main does not exist"), "{message}");
 }
+
+#[test]
+fn a_spec_that_breaks_a_rule_and_has_no_good_one_before_it_changes_no_row() {
+    let mut seen = programmed();
+    seen.resource.standing = Standing::Unusable("spec.providers: must hold exactly one provider".to_owned());
+    seen.credentials = vec![CredentialSeen::Found(SecretString::from("sk-two"))];
+    let status = verdict(&seen);
+    says(&status, ConditionType::Accepted, "False", Reason::InvalidSpec);
+    says(&status, ConditionType::Stalled, "True", Reason::InvalidSpec);
+    // A permission that is withdrawn counts all the same.
+    assert_eq!(put(&not_permitted(seen.clone())).state, ProjectState::Inactive);
+    let mut switched_off = seen.clone();
+    switched_off.resource.spec.state = crds::ProjectState::Inactive;
+    let spec = put(&switched_off);
+    assert_eq!(
+        (spec.state, key(&spec)),
+        (ProjectState::Inactive, Some("sk-one")),
+        "that is good by itself"
+    );
+    seen.row = None;
+    says(&verdict(&seen), ConditionType::Ready, "False", Reason::InvalidSpec);
+}

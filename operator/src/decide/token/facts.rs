@@ -164,7 +164,7 @@ impl<'a> Facts<'a> {
         let project_takes = matches!(self.seen.project, ProjectSeen::Ready { active: true, .. });
         let lives = self.row.is_none_or(|row| row.state != TokenState::Revoked);
         let known = self.row.is_some() || !matches!(self.seen.resource.standing, Standing::Invalid(_));
-        spec.state == crds::TokenState::Active && lives && project_takes && known && !self.is_blocked()
+        self.seen.resource.spec_counts() && spec.state == crds::TokenState::Active && lives && project_takes && known && !self.is_blocked()
     }
 }
 

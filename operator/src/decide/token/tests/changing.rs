@@ -79,3 +79,26 @@ fn a_take_away_is_programmed_only_when_every_replica_has_acknowledged() {
     seen.resource.replicas = vec![replica];
     says(&verdict(&seen), ConditionType::Ready, "True", Reason::Issued);
 }
+
+#[test]
+fn a_spec_that_breaks_a_rule_and_has_no_good_one_before_it_is_followed_only_in_its_state() {
+    let (mut seen, value) = issued();
+    seen.resource.standing = Standing::Unusable("spec.ttl: must be from 1m".to_owned());
+    (seen.resource.spec.max_requests, seen.resource.spec.ttl) = (Some(3), Some("5s".to_owned()));
+    seen.base_url = "http://127.0.0.1:9/v1".to_owned();
+    seen.resource.now = due(&value);
+    let status = verdict(&seen);
+    says(&status, ConditionType::Ready, "False", Reason::InvalidSpec);
+    assert!(status.renewal_time.is_none(), "what it would be is not known");
+    seen.resource.spec.state = crds::TokenState::Suspended;
+    let change = changed(effect(&seen));
+    assert_eq!(
+        (change.state, change.max_requests, change.clamp_ends),
+        (Some(TokenState::Suspended), None, None)
+    );
+    seen.resource.spec.state = crds::TokenState::Revoked;
+    assert!(matches!(effect(&seen), Effect::Revoke { .. }));
+    let mut new = declared();
+    new.resource.standing = Standing::Unusable("spec.ttl: must be from 1m".to_owned());
+    says(&verdict(&new), ConditionType::Stalled, "True", Reason::InvalidSpec);
+}
