@@ -10,6 +10,7 @@
 
 pub mod canary;
 pub mod client;
+pub mod cluster;
 pub mod database;
 pub mod dead_end;
 pub mod manage;

@@ -18,6 +18,12 @@ impl Random {
         Self(seed)
     }
 
+    /// A generator that nobody needs to repeat, for names.
+    #[must_use]
+    pub fn fresh() -> Self {
+        Self(RandomState::new().hash_one(std::process::id()))
+    }
+
     /// A generator with this seed.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {

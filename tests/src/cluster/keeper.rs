@@ -1,0 +1,144 @@
+//! A process that ends with its owner, in whatever way that one ends. It refuses to know what it runs.
+//!
+//! A shell stands between: it waits for its standard input to end, which happens when its parent dies, even by `kill -9`, then kills the process.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// `$1` is the file for the process's id, `$2` its log.
+const SCRIPT: &str = r#"pid=$1 log=$2; shift 2
+trap '' INT TERM HUP
+"$@" </dev/null >>"$log" 2>&1 &
+child=$!
+echo $child >"$pid.draft" && mv "$pid.draft" "$pid"
+cat >/dev/null
+kill -KILL $child 2>/dev/null
+wait $child
+rm -f "$pid""#;
+
+/// Removes the run folder `$1` when everything that ran in it is gone.
+const SWEEPER: &str = r#"folder=$1
+trap '' INT TERM HUP
+cat >/dev/null
+tries=0
+while ls "$folder"/*.pid >/dev/null 2>&1 && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
+rm -rf "$folder""#;
+
+/// A kept process. Dropping it kills it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    shell: Child,
+    process: Pid,
+    log: PathBuf,
+}
+
+impl Kept {
+    /// Runs a command in `folder`; its id stands in `<name>.pid`, its output is added to `<name>.log`.
+    ///
+    /// # Panics
+    /// If there is no shell.
+    pub(super) fn spawn(folder: &Path, name: &str, command: &Command) -> Self {
+        let (id, log) = (folder.join(format!("{name}.pid")), folder.join(format!("{name}.log")));
+        let _ = fs::remove_file(&id);
+        let mut shell = shell(SCRIPT);
+        shell
+            .arg(&id)
+            .arg(&log)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .current_dir(folder);
+        let shell = shell.spawn().expect("/bin/sh runs");
+        let begun = Instant::now();
+        let process = loop {
+            let written = fs::read_to_string(&id).ok();
+            if let Some(pid) = written.and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw) {
+                break pid;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name} was not started");
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        Self { shell, process, log }
+    }
+
+    /// Whether it has ended by itself: nobody waits for it, so it is a zombie.
+    pub(super) fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.as_raw_nonzero())).unwrap_or_default();
+        stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+    }
+
+    /// The last lines of what it said.
+    pub(super) fn last_words(&self) -> String {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+
+    /// The process itself.
+    pub(super) fn pid(&self) -> Pid {
+        self.process
+    }
+
+    /// Sends a signal, for instance STOP and CONT.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub(super) fn signal(&self, signal: Signal) {
+        kill_process(self.process, signal).expect("the process takes a signal");
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
+    }
+}
+
+/// A folder that goes when its owner does, after everything that ran in it.
+#[derive(Debug)]
+pub(super) struct RunFolder {
+    path: PathBuf,
+    sweeper: Child,
+}
+
+impl RunFolder {
+    /// Makes one below the system's folder for temporary files.
+    ///
+    /// # Panics
+    /// If that is not writable.
+    pub(super) fn make() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("llm-proxy-test-cluster-")
+            .tempdir()
+            .expect("a run folder");
+        let path = folder.keep();
+        let sweeper = shell(SWEEPER).arg(&path).spawn().expect("/bin/sh runs");
+        Self { path, sweeper }
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        drop(self.sweeper.stdin.take());
+        let _ = self.sweeper.wait();
+    }
+}
+
+/// In a group of its own: Ctrl-C must not stop a control plane under tests that are still cleaning up.
+fn shell(script: &str) -> Command {
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", script, "keeper"]).stdin(Stdio::piped()).process_group(0);
+    shell.stdout(Stdio::null()).stderr(Stdio::null());
+    shell
+}

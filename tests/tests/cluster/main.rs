@@ -1,0 +1,10 @@
+//! Tests against a real API server, one module per topic. One binary, because its control plane is started once.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail loudly, at the place that is wrong"
+)]
+#![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
+
+mod control_plane;
