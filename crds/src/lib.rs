@@ -2,6 +2,8 @@
 //! It refuses to know the database, HTTP, files and the API server: everything here is a value or a pure function over values.
 //! Rules stand twice, as CEL in the schema and as Rust; the accept/reject table under `table/` holds the two together.
 
+#[expect(unreachable_pub, reason = "derived code")]
+mod allowed;
 mod base_url;
 mod closed_set;
 pub mod conditions;
@@ -12,8 +14,11 @@ mod kind;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod llmproject;
 pub mod names;
+#[expect(unreachable_pub, reason = "derived code")]
+mod pods;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod proxyconfig;
+mod quantity;
 mod reasons;
 mod schema;
 mod strict;
@@ -21,17 +26,25 @@ mod validate;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod witheringtoken;
 
+pub use allowed::{AllowedFrom, AllowedProjects, LabelExpression, LabelOperator, NamespaceSelector};
 pub use closed_set::UnknownWord;
 pub use kind::{Kind, UnknownKind};
 pub use llmproject::{
     DEFAULT_CREDENTIAL_KEY, LlmProject, LlmProjectSpec, LlmProjectStatus, ProjectProvider, ProjectState, ProviderCredentials, ProxyRef, SecretKeyRef,
 };
-pub use proxyconfig::{Database, Engine, Provider, ProviderApi, ProviderAuth, ProxyConfig, ProxyConfigSpec, ProxyConfigStatus, Sqlite};
+pub use pods::{
+    Amounts, ContainerResources, DEFAULT_GRACE_PERIOD_SECONDS, DEFAULT_PRE_STOP_SECONDS, DEFAULT_REPLICAS, Drain, Image, MAX_REPLICAS, PullPolicy,
+};
+pub use proxyconfig::{
+    DEFAULT_DATABASE_KEYS, Database, DatabaseSecretRef, DatabaseStatus, Engine, Postgres, Provider, ProviderApi, ProviderAuth, ProxyConfig,
+    ProxyConfigSpec, ProxyConfigStatus, Sqlite,
+};
 pub use reasons::Reason;
 pub use strict::{UnknownField, unknown_fields};
 pub use validate::{Mode, Validate, Violation, object_meta};
 pub use witheringtoken::{
-    DEFAULT_TTL, MAX_TTL, MIN_TTL, PreviousRevision, ProjectRef, TokenSecret, TokenState, WitheringToken, WitheringTokenSpec, WitheringTokenStatus,
+    DEFAULT_TTL, MAX_TTL, MIN_TTL, PreviousRevision, ProjectRef, Rotation, SecretFormat, TokenSecret, TokenState, WitheringToken, WitheringTokenSpec,
+    WitheringTokenStatus,
 };
 
 /// The API group of all three kinds.

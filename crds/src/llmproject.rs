@@ -16,9 +16,10 @@ pub const DEFAULT_CREDENTIAL_KEY: &str = "api-key";
 const MAX_PROVIDERS: usize = 16;
 
 const SAME_PROXY: CelRule = CelRule {
-    cel: "self.name == oldSelf.name",
+    cel: "self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) \
+          && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)",
     message: "cannot be changed, because tokens and usage stay with their fleet; create a new LLMProject that names the other ProxyConfig",
-    field_path: Some(".name"),
+    field_path: None,
 };
 
 const ONE_PROVIDER: CelRule = CelRule {
@@ -76,7 +77,7 @@ const ONE_PROVIDER: CelRule = CelRule {
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::tidy)]
 pub struct LlmProjectSpec {
-    /// The ProxyConfig, in the same namespace, that serves this project. It cannot be changed.
+    /// The ProxyConfig that serves this project. It cannot be changed.
     #[x_kube(validation = SAME_PROXY)]
     pub proxy_ref: ProxyRef,
 
@@ -97,6 +98,11 @@ pub struct ProxyRef {
     /// The ProxyConfig's name.
     #[schemars(length(min = 1, max = MAX_SUBDOMAIN), regex(pattern = SUBDOMAIN_PATTERN))]
     pub name: String,
+
+    /// The ProxyConfig's namespace; the project's own if unset. Another one must allow it in its spec.allowedProjects. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_LABEL), regex(pattern = LABEL_PATTERN))]
+    pub namespace: Option<String>,
 }
 
 /// A provider as a project uses it.
@@ -145,6 +151,14 @@ pub enum ProjectState {
     Inactive,
 }
 
+impl ProxyRef {
+    /// The ProxyConfig's namespace, with the default, the project's own, filled in.
+    #[must_use]
+    pub fn namespace<'a>(&'a self, own: &'a str) -> &'a str {
+        self.namespace.as_deref().unwrap_or(own)
+    }
+}
+
 impl SecretKeyRef {
     /// The key to read, with the default filled in.
     #[must_use]
@@ -173,6 +187,8 @@ impl Validate for LlmProjectSpec {
     fn validate(&self, _mode: Mode) -> Vec<Violation> {
         let mut found = Vec::new();
         check(&mut found, "spec.proxyRef.name", names::dns_subdomain(&self.proxy_ref.name));
+        let namespace = self.proxy_ref.namespace.as_deref().map_or(Ok(()), names::dns_label);
+        check(&mut found, "spec.proxyRef.namespace", namespace);
         if self.providers.len() != 1 {
             found.push(Violation::new("spec.providers", ONE_PROVIDER.message));
         }
@@ -195,7 +211,7 @@ impl Validate for LlmProjectSpec {
         if self.proxy_ref == old.proxy_ref {
             Vec::new()
         } else {
-            vec![Violation::new("spec.proxyRef.name", SAME_PROXY.message)]
+            vec![Violation::new("spec.proxyRef", SAME_PROXY.message)]
         }
     }
 }

@@ -1,21 +1,32 @@
 //! ProxyConfig: a fleet as the platform team declares it, with its database and the providers that it can reach.
-//! It refuses to know projects, tokens and how a fleet is run.
+//! It refuses to know projects and tokens; how its pods are run and who may use it stand in `pods` and `allowed`.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::allowed::AllowedProjects;
 use crate::base_url;
 use crate::names;
-use crate::schema::{self, CelRule, LABEL_PATTERN, MAX_LABEL, MAX_SAFE_INTEGER};
+use crate::pods::{ContainerResources, DEFAULT_REPLICAS, Drain, Image, MAX_REPLICAS};
+use crate::schema::{self, CelRule, LABEL_PATTERN, MAX_LABEL, MAX_SAFE_INTEGER, MAX_SUBDOMAIN, SECRET_KEY_PATTERN, SUBDOMAIN_PATTERN};
 use crate::validate::{Mode, Validate, Violation, check};
 
 /// The most providers that a fleet may have.
 const MAX_PROVIDERS: usize = 32;
 
+/// The keys of a database Secret that are looked for if the spec names none, in this order: our own word, and the one that CloudNativePG writes.
+pub const DEFAULT_DATABASE_KEYS: [&str; 2] = ["url", "uri"];
+
 const ONE_ENGINE: CelRule = CelRule {
-    cel: "has(self.sqlite)",
-    message: "must name an engine; sqlite is the one that works so far: write `sqlite: {}`",
+    cel: "has(self.sqlite) != has(self.postgres)",
+    message: "must name exactly one engine: write `postgres: {secretRef: {name: …}}` for a cluster or `sqlite: {}` for llm-proxy standalone",
+    field_path: None,
+};
+
+const SAME_ENGINE: CelRule = CelRule {
+    cel: "has(self.sqlite) == has(oldSelf.sqlite)",
+    message: "cannot change its engine, because what is stored does not move; create a new ProxyConfig with the other engine",
     field_path: None,
 };
 
@@ -36,7 +47,7 @@ const UNIQUE_NAME: &str = "stands in the list twice; give each provider a name o
 /// A fleet of proxies: which database it keeps its state in and which LLM providers it forwards to.
 ///
 /// Whose projects use it is said by LLMProjects, never here.
-#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "llm-proxy.dev",
     version = "v1alpha1",
@@ -47,13 +58,24 @@ const UNIQUE_NAME: &str = "stands in the list twice; give each provider a name o
     namespaced,
     status = "ProxyConfigStatus",
     derive = "PartialEq",
-    doc = "A ProxyConfig is a fleet of llm-proxy: its database and its LLM providers. LLMProjects of its namespace use it by name.",
+    doc = "A ProxyConfig is a fleet of llm-proxy: its database, its LLM providers and its pods. LLMProjects use it by name.",
     label("app.kubernetes.io/part-of", "llm-proxy"),
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
     printcolumn(
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
         description = "Whether the fleet serves."
+    ),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "How many pods are ready."
     ),
     printcolumn(
         name = "URL",
@@ -86,17 +108,42 @@ pub struct ProxyConfigSpec {
     #[schemars(length(min = 1, max = MAX_PROVIDERS))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub providers: Vec<Provider>,
+
+    /// How many pods serve, 0 to 500; 2 if unset. 0 stops serving and keeps everything. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = MAX_REPLICAS))]
+    pub replicas: Option<i32>,
+
+    /// The image of the pods, where it is not the operator's own. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+
+    /// What each pod asks for and may use at most. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ContainerResources>,
+
+    /// How a pod ends. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+
+    /// Which namespaces may have LLMProjects that use the fleet; its own if unset. Only in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allowed_projects: Option<AllowedProjects>,
 }
 
 /// The engine that holds the fleet's state.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = ONE_ENGINE)]
+#[x_kube(validation = ONE_ENGINE, validation = SAME_ENGINE)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::tidy)]
 pub struct Database {
-    /// SQLite, for a single process. It has no settings: write `{}`.
+    /// SQLite, for a single process: only llm-proxy standalone has it so far. It has no settings: write `{}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sqlite: Option<Sqlite>,
+
+    /// PostgreSQL, for any number of pods. The operator migrates it; one database, or one of its schemas, belongs to one ProxyConfig.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<Postgres>,
 }
 
 /// Settings of SQLite: none so far.
@@ -104,18 +151,79 @@ pub struct Database {
 #[schemars(transform = schema::tidy)]
 pub struct Sqlite {}
 
+/// How PostgreSQL is reached.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::tidy)]
+pub struct Postgres {
+    /// The Secret, in the same namespace, with the connection URL: `postgres://user:password@host:5432/database`. It is read again when it changes.
+    pub secret_ref: DatabaseSecretRef,
+}
+
+/// The value of a Secret that holds a database URL.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[schemars(transform = schema::tidy)]
+pub struct DatabaseSecretRef {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = MAX_SUBDOMAIN), regex(pattern = SUBDOMAIN_PATTERN))]
+    pub name: String,
+
+    /// The key inside the Secret; if unset, `url`, or else `uri`, as CloudNativePG writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_SUBDOMAIN), regex(pattern = SECRET_KEY_PATTERN))]
+    pub key: Option<String>,
+}
+
 /// The engine that a [`Database`] names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Engine<'a> {
     /// SQLite, for a single process.
     Sqlite(&'a Sqlite),
+    /// PostgreSQL.
+    Postgres(&'a Postgres),
 }
 
 impl Database {
     /// The engine named, or none if the spec is invalid.
     #[must_use]
     pub fn engine(&self) -> Option<Engine<'_>> {
-        self.sqlite.as_ref().map(Engine::Sqlite)
+        match (&self.sqlite, &self.postgres) {
+            (Some(sqlite), None) => Some(Engine::Sqlite(sqlite)),
+            (None, Some(postgres)) => Some(Engine::Postgres(postgres)),
+            _ => None,
+        }
+    }
+}
+
+impl DatabaseSecretRef {
+    /// The keys to look for, in this order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&str> {
+        self.key.as_deref().map_or_else(|| DEFAULT_DATABASE_KEYS.to_vec(), |key| vec![key])
+    }
+}
+
+impl ProxyConfigSpec {
+    /// How many pods serve, with the default filled in.
+    #[must_use]
+    pub fn replicas(&self) -> i32 {
+        self.replicas.unwrap_or(DEFAULT_REPLICAS)
+    }
+
+    /// The fields that are set and say something only in a cluster, as `kubectl` names them. `llm-proxy standalone` passes over them.
+    #[must_use]
+    pub fn cluster_only(&self) -> Vec<&'static str> {
+        [
+            (self.database.postgres.is_some(), "spec.database.postgres"),
+            (self.replicas.is_some(), "spec.replicas"),
+            (self.image.is_some(), "spec.image"),
+            (self.resources.is_some(), "spec.resources"),
+            (self.drain.is_some(), "spec.drain"),
+            (self.allowed_projects.is_some(), "spec.allowedProjects"),
+        ]
+        .into_iter()
+        .filter_map(|(set, field)| set.then_some(field))
+        .collect()
     }
 }
 
@@ -200,7 +308,7 @@ pub struct ProxyConfigStatus {
     #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
     pub observed_generation: Option<i64>,
 
-    /// Accepted, DatabaseReady, Programmed, Available and Ready, each with its reason and what to do.
+    /// Accepted, DatabaseReady, Migrated, Programmed, Available and Ready, each with its reason and what to do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -209,6 +317,51 @@ pub struct ProxyConfigStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = base_url::MAX_LEN))]
     pub url: Option<String>,
+
+    /// How many pods there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000))]
+    pub replicas: Option<i32>,
+
+    /// How many of them are ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000))]
+    pub ready_replicas: Option<i32>,
+
+    /// The label selector of the pods, as text, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub selector: Option<String>,
+
+    /// The image that the pods are to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub image: Option<String>,
+
+    /// The Secret, in the same namespace, with the token for /manage under the key `token`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_SUBDOMAIN))]
+    pub management_secret_name: Option<String>,
+
+    /// The database as it was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseStatus>,
+}
+
+/// A fleet's database as it was found.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = schema::tidy)]
+pub struct DatabaseStatus {
+    /// PostgreSQL or SQLite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub engine: Option<String>,
+
+    /// The version of the schema in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = MAX_SAFE_INTEGER))]
+    pub schema_version: Option<i64>,
 }
 
 impl Validate for ProxyConfigSpec {
@@ -216,6 +369,12 @@ impl Validate for ProxyConfigSpec {
         let mut found = Vec::new();
         if self.database.engine().is_none() {
             found.push(Violation::new("spec.database", ONE_ENGINE.message));
+        }
+        if let Some(secret) = self.database.postgres.as_ref().map(|postgres| &postgres.secret_ref) {
+            let path = "spec.database.postgres.secretRef";
+            check(&mut found, format!("{path}.name"), names::dns_subdomain(&secret.name));
+            let key = secret.key.as_deref().map_or(Ok(()), names::secret_key);
+            check(&mut found, format!("{path}.key"), key);
         }
         if self.providers.is_empty() || self.providers.len() > MAX_PROVIDERS {
             found.push(Violation::new(
@@ -230,11 +389,30 @@ impl Validate for ProxyConfigSpec {
             }
             provider.judge(&path, mode, &mut found);
         }
+        if self.replicas.is_some_and(|replicas| !(0..=MAX_REPLICAS).contains(&replicas)) {
+            found.push(Violation::new("spec.replicas", format!("must be from 0 to {MAX_REPLICAS}")));
+        }
+        if let Some(image) = &self.image {
+            image.judge("spec.image", &mut found);
+        }
+        if let Some(resources) = &self.resources {
+            resources.judge("spec.resources", &mut found);
+        }
+        if let Some(drain) = &self.drain {
+            drain.judge("spec.drain", &mut found);
+        }
+        if let Some(allowed) = &self.allowed_projects {
+            allowed.judge("spec.allowedProjects", &mut found);
+        }
         found
     }
 
-    fn validate_update(&self, _old: &Self) -> Vec<Violation> {
-        Vec::new()
+    fn validate_update(&self, old: &Self) -> Vec<Violation> {
+        if self.database.sqlite.is_some() == old.database.sqlite.is_some() {
+            Vec::new()
+        } else {
+            vec![Violation::new("spec.database", SAME_ENGINE.message)]
+        }
     }
 }
 

@@ -36,6 +36,15 @@ const REVOKED_IS_FINAL: CelRule = CelRule {
     field_path: Some(".state"),
 };
 
+const OVERLAP_WITHIN_TTL: CelRule = CelRule {
+    cel: "!has(self.rotation) || !has(self.rotation.overlap) || duration(self.rotation.overlap) < duration(has(self.ttl) ? self.ttl : '24h')",
+    message: "must be less than spec.ttl (24h if unset), so that at most two keys live at a time; shorten it or lengthen the ttl",
+    field_path: Some(".rotation.overlap"),
+};
+
+/// The longest `rotation.trigger`.
+const MAX_TRIGGER: usize = 128;
+
 /// A virtual key that withers: it belongs to a project, lives for a while, is renewed, and stands in a Secret.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
@@ -105,7 +114,7 @@ const REVOKED_IS_FINAL: CelRule = CelRule {
         description = "Time since creation."
     )
 )]
-#[x_kube(validation = REVOKED_IS_FINAL)]
+#[x_kube(validation = REVOKED_IS_FINAL, validation = OVERLAP_WITHIN_TTL)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = schema::tidy)]
 pub struct WitheringTokenSpec {
@@ -131,6 +140,10 @@ pub struct WitheringTokenSpec {
     /// The Secret that the key is written to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<TokenSecret>,
+
+    /// How the next key takes the place of the present one, and when besides its renewal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Rotation>,
 }
 
 /// A reference to an LLMProject.
@@ -150,6 +163,43 @@ pub struct TokenSecret {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_SUBDOMAIN), regex(pattern = SUBDOMAIN_PATTERN))]
     pub name: Option<String>,
+
+    /// What is written. Raw: the key under `token`. OpenAI: `OPENAI_API_KEY` and `OPENAI_BASE_URL`, which the SDKs read. Both if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub formats: Option<Vec<SecretFormat>>,
+}
+
+/// The entries that a key's Secret holds.
+#[derive(schemars::JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum SecretFormat {
+    /// The key under `token`.
+    Raw,
+    /// The key under `OPENAI_API_KEY` and the base URL under `OPENAI_BASE_URL`.
+    OpenAI,
+}
+
+impl SecretFormat {
+    /// All formats, which is also what is written if the spec says nothing.
+    pub const ALL: &'static [Self] = &[Self::Raw, Self::OpenAI];
+}
+
+/// How one key takes the place of another.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[schemars(transform = schema::tidy)]
+pub struct Rotation {
+    /// How long a replaced key works on: a duration less than the ttl; 0s ends it at once. If unset a tenth of the ttl, at most 1h, and at
+    /// least 2m if the ttl is 20m or more, since pods get a changed Secret with that delay. A deleted or edited Secret is replaced with the
+    /// same overlap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = duration::MAX_LEN), regex(pattern = duration::PATTERN))]
+    pub overlap: Option<String>,
+
+    /// Any text; changing it issues a further key, once no older key overlaps. Removing it changes nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_TRIGGER))]
+    pub trigger: Option<String>,
 }
 
 /// Whether a key works.
@@ -171,6 +221,31 @@ impl WitheringTokenSpec {
     /// [`DurationError`] if the text is none; a validated spec has none such.
     pub fn lifetime(&self) -> Result<SignedDuration, DurationError> {
         self.ttl.as_deref().map_or(Ok(DEFAULT_TTL), duration::parse)
+    }
+
+    /// How long a replaced key works on, if the spec says.
+    ///
+    /// # Errors
+    /// [`DurationError`] if the text is none; a validated spec has none such.
+    pub fn overlap(&self) -> Result<Option<SignedDuration>, DurationError> {
+        let overlap = self.rotation.as_ref().and_then(|rotation| rotation.overlap.as_deref());
+        overlap.map(duration::parse).transpose()
+    }
+
+    /// The text whose change asks for a further key.
+    #[must_use]
+    pub fn trigger(&self) -> Option<&str> {
+        self.rotation.as_ref().and_then(|rotation| rotation.trigger.as_deref())
+    }
+
+    /// What the Secret holds: ascending and each once, with the default filled in.
+    #[must_use]
+    pub fn formats(&self) -> Vec<SecretFormat> {
+        let named = self.secret.as_ref().and_then(|secret| secret.formats.as_deref());
+        let mut formats = named.unwrap_or(SecretFormat::ALL).to_vec();
+        formats.sort_unstable();
+        formats.dedup();
+        formats
     }
 }
 
@@ -262,6 +337,28 @@ impl Validate for WitheringTokenSpec {
                 "must be at least 1 and at most 9007199254740991; leave it out for no limit",
             ));
         }
+        match (self.overlap(), self.lifetime()) {
+            (Err(error), _) => found.push(Violation::new("spec.rotation.overlap", error)),
+            (Ok(Some(overlap)), Ok(lifetime)) if overlap >= lifetime => {
+                found.push(Violation::new("spec.rotation.overlap", OVERLAP_WITHIN_TTL.message));
+            }
+            _ => {}
+        }
+        if self
+            .trigger()
+            .is_some_and(|trigger| !(1..=MAX_TRIGGER).contains(&trigger.chars().count()))
+        {
+            let why = format!("must be a text of 1 to {MAX_TRIGGER} characters; leave it out for no rotation");
+            found.push(Violation::new("spec.rotation.trigger", why));
+        }
+        if let Some(formats) = self.secret.as_ref().and_then(|secret| secret.formats.as_deref())
+            && (formats.is_empty() || (1..formats.len()).any(|index| formats[..index].contains(&formats[index])))
+        {
+            found.push(Violation::new(
+                "spec.secret.formats",
+                "must name Raw, OpenAI or both, each once; leave it out for both",
+            ));
+        }
         if let Some(name) = self.secret.as_ref().and_then(|secret| secret.name.as_deref()) {
             check(&mut found, "spec.secret.name", names::dns_subdomain(name));
             if mode == Mode::Files && name.len() > names::MAX_SECRET_NAME_IN_FILES {
@@ -301,6 +398,8 @@ mod tests {
         assert_eq!(plain.spec.lifetime(), Ok(DEFAULT_TTL));
         assert_eq!(plain.spec.state, TokenState::Active);
         assert_eq!(plain.secret_name(), "web");
+        assert_eq!(plain.spec.formats(), SecretFormat::ALL);
+        assert_eq!((plain.spec.overlap(), plain.spec.trigger()), (Ok(None), None));
         let named = token("{projectRef: {name: shop}, ttl: 90m, secret: {name: shop-llm}}");
         assert_eq!(named.spec.lifetime(), Ok(SignedDuration::from_mins(90)));
         assert_eq!(named.secret_name(), "shop-llm");

@@ -44,18 +44,24 @@ pub(crate) fn constraints(schema: &Value, place: &str) -> Vec<String> {
         "maximum",
         "minItems",
         "maxItems",
+        "maxProperties",
         "x-kubernetes-list-map-keys",
     ] {
         if schema.get(keyword).is_some() {
             all.push(format!("{place} {keyword}"));
         }
     }
+    if schema["x-kubernetes-list-type"] == "set" {
+        all.push(format!("{place} x-kubernetes-list-type"));
+    }
     all.extend(names(schema, "required").map(|name| format!("{place}.{name} required")));
     for (name, property) in schema["properties"].as_object().unwrap_or(&Map::new()) {
         all.extend(constraints(property, &format!("{place}.{name}")));
     }
-    if let Some(items) = schema.get("items") {
-        all.extend(constraints(items, &format!("{place}[]")));
+    for (inner, mark) in [("items", "[]"), ("additionalProperties", "{}")] {
+        if let Some(each) = schema.get(inner) {
+            all.extend(constraints(each, &format!("{place}{mark}")));
+        }
     }
     all
 }
@@ -114,10 +120,17 @@ fn walk(schema: &Value, value: &Value, field: &str, place: &str, found: &mut Vec
                         constraint: format!("{place} x-kubernetes-list-map-keys"),
                     });
                 }
+                if schema["x-kubernetes-list-type"] == "set" && items[..index].contains(item) {
+                    found.push(Breach {
+                        field: format!("{field}[{index}]"),
+                        constraint: format!("{place} x-kubernetes-list-type"),
+                    });
+                }
                 walk(&schema["items"], item, &format!("{field}[{index}]"), &format!("{place}[]"), found);
             }
         }
         Value::Object(fields) => {
+            breach(count("maxProperties").is_some_and(|max| fields.len() > max), "maxProperties");
             for name in names(schema, "required").filter(|name| !fields.contains_key(*name)) {
                 found.push(Breach {
                     field: format!("{field}.{name}"),
@@ -127,6 +140,8 @@ fn walk(schema: &Value, value: &Value, field: &str, place: &str, found: &mut Vec
             for (name, value) in fields {
                 if let Some(property) = schema["properties"].get(name) {
                     walk(property, value, &format!("{field}.{name}"), &format!("{place}.{name}"), found);
+                } else if let Some(each) = schema.get("additionalProperties") {
+                    walk(each, value, &format!("{field}.{name}"), &format!("{place}{{}}"), found);
                 }
             }
         }

@@ -114,6 +114,7 @@ fn status(seen: &ProxyConfigObserved, findings: &[Finding]) -> ProxyConfigStatus
         observed_generation: Some(generation),
         conditions: merge(conditions(seen), findings, generation, report::timestamp(seen.resource.now)),
         url: Some(seen.base_url.clone()),
+        ..ProxyConfigStatus::default()
     }
 }
 

@@ -37,7 +37,10 @@ fn declared() -> ProjectObserved {
             object,
             cluster: "standalone".to_owned(),
             spec: LlmProjectSpec {
-                proxy_ref: ProxyRef { name: "main".to_owned() },
+                proxy_ref: ProxyRef {
+                    name: "main".to_owned(),
+                    namespace: None,
+                },
                 providers: vec![provider],
                 state: crds::ProjectState::Active,
             },
@@ -49,8 +52,12 @@ fn declared() -> ProjectObserved {
         },
         row: None,
         fleet: Some(ProxyConfigSpec {
-            database: Database { sqlite: Some(Sqlite {}) },
+            database: Database {
+                sqlite: Some(Sqlite {}),
+                postgres: None,
+            },
             providers: vec![provider_of(ProviderApi::OpenAI, None)],
+            ..ProxyConfigSpec::default()
         }),
         credentials: vec![CredentialSeen::Found(SecretString::from("sk-one"))],
     }

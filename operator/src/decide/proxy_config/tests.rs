@@ -36,8 +36,12 @@ fn declared() -> ProxyConfigObserved {
             object,
             cluster: "standalone".to_owned(),
             spec: ProxyConfigSpec {
-                database: Database { sqlite: Some(Sqlite {}) },
+                database: Database {
+                    sqlite: Some(Sqlite {}),
+                    postgres: None,
+                },
                 providers: vec![openai, echo],
+                ..ProxyConfigSpec::default()
             },
             standing: Standing::Present,
             status: None,

@@ -36,6 +36,7 @@ fn declared() -> TokenObserved {
         max_requests: None,
         state: crds::TokenState::Active,
         secret: None,
+        rotation: None,
     };
     let object = Object {
         kind: Kind::WitheringToken,

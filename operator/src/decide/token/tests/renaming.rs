@@ -6,6 +6,7 @@ fn renamed() -> (TokenObserved, TokenValue) {
     let (mut seen, value) = issued();
     seen.resource.spec.secret = Some(TokenSecret {
         name: Some("other".to_owned()),
+        formats: None,
     });
     seen.secret_name = "other".to_owned();
     (seen.former, seen.secret) = (Some(seen.secret.clone()), SecretSeen::Absent);
