@@ -16,6 +16,7 @@ use rustix::process::Signal;
 
 pub mod install;
 pub mod kubectl;
+pub mod node;
 pub mod programs;
 
 mod certificates;

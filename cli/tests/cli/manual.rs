@@ -49,8 +49,10 @@ fn every_block_of_the_manual_runs_and_does_what_its_text_says() {
     server.env("OPENAI_API_URL", &provider.url);
     let server = Server::of(server, &place);
 
-    // One shell for all the others, so that its variables live on as they would for who types along.
-    let rest = blocks.iter().filter(|(marker, _)| !["run: setup", "server"].contains(&marker.as_str()));
+    // The tests on an API server run the block of a fleet. One shell for all the others, so that its variables live on as they would for who types along.
+    let rest = blocks
+        .iter()
+        .filter(|(marker, _)| !["run: setup", "server", "fleet"].contains(&marker.as_str()));
     let script: String = rest.map(|(marker, block)| format!("echo '== {marker}'\n{block}\n")).collect();
     let ended: Ended = bash(&script, place.path())
         .env("OPENAI_API_KEY", key)

@@ -8,3 +8,4 @@
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
 mod control_plane;
+mod tunnel;
