@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-pub(crate) use tunnel::{Forwarded, Tunnel, broken_by};
+pub(crate) use tunnel::{Tunnel, broken_by};
 
 use crate::args::FleetArgs;
 use crate::exit::{Failure, Kind};
@@ -37,6 +37,8 @@ pub(crate) struct Refusal {
     pub(crate) kind: Kind,
     /// What happened and what to do; never a secret.
     pub(crate) why: String,
+    /// Whether it is a right that is missing.
+    pub(crate) forbidden: bool,
 }
 
 impl From<Refusal> for Failure {

@@ -74,6 +74,7 @@ impl Cluster {
             Ok(answer) => answer.map_err(|error| refusal::refusal(&error, act, &self.server)),
             Err(_) => Err(Refusal {
                 kind: Kind::Timeout,
+                forbidden: false,
                 why: format!(
                     "{}: no answer from the API server at {} within {:?}: try again, or raise --timeout",
                     act.cannot, self.server, self.patience

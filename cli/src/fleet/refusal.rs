@@ -79,11 +79,8 @@ fn credential(error: &AuthError) -> String {
                 _ => printable(&why.to_string()),
             }
         ),
-        AuthError::AuthExecRun { cmd, out } => format!(
-            "the kubeconfig's credential plugin failed ({}): {}: run it by hand to see why",
-            out.status,
-            printable(cmd)
-        ),
+        // Its command line and environment stand in the error too.
+        AuthError::AuthExecRun { out, .. } => format!("the kubeconfig's credential plugin failed ({}): run it by hand to see why", out.status),
         AuthError::ReadTokenFile(_, path) => format!("the token file {} cannot be read", path.display()),
         _ => "the kubeconfig's user has no credential that can be used: log in again".to_owned(),
     }
@@ -159,7 +156,7 @@ mod tests {
             stderr: b"canary".to_vec(),
         };
         let error = Error::Auth(AuthError::AuthExecRun {
-            cmd: "login".to_owned(),
+            cmd: "canary".to_owned(),
             out: Box::new(out),
         });
         let refused = refusal(&error, ACT, "https://k:1");
