@@ -58,7 +58,7 @@ pub(super) async fn fleet(cluster: &Cluster, args: &FleetArgs) -> Result<Fleet, 
     let here = list(cluster, Some(space)).await;
     let found = match here {
         Ok(found) if given.is_some() || !found.is_empty() => found,
-        Err(refused) if given.is_some() || refused.kind != Kind::Authentication => return Err(refused.into()),
+        Err(refused) if given.is_some() || !refused.forbidden => return Err(refused.into()),
         _ => list(cluster, None).await.map_err(|refused| unseen(refused, space))?,
     };
     only(found, given, cluster.server())
@@ -115,6 +115,7 @@ async fn list(cluster: &Cluster, space: Option<&str>) -> Result<Vec<Fleet>, Refu
         Ok(found) => Ok(found.items.iter().map(Fleet::read).collect()),
         Err(refused) if refused.kind == Kind::NotFound => Err(Refusal {
             kind: Kind::NotFound,
+            forbidden: false,
             why: format!(
                 "the cluster at {} has no ProxyConfigs: is llm-proxy installed in it? else check --context",
                 cluster.server()
@@ -126,7 +127,7 @@ async fn list(cluster: &Cluster, space: Option<&str>) -> Result<Vec<Fleet>, Refu
 
 /// Who may look only where his fleet is has to say where.
 fn unseen(refused: Refusal, space: &str) -> Refusal {
-    if refused.kind != Kind::Authentication {
+    if !refused.forbidden {
         return refused;
     }
     Refusal {

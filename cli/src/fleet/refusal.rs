@@ -43,6 +43,7 @@ pub(super) fn refusal(error: &Error, act: Act<'_>, server: &str) -> Refusal {
     Refusal {
         kind,
         why: format!("{}: {why}", act.cannot),
+        forbidden: false,
     }
 }
 
@@ -50,13 +51,14 @@ pub(super) fn refusal(error: &Error, act: Act<'_>, server: &str) -> Refusal {
 fn said(code: u16, message: &str, act: Act<'_>, server: &str) -> Refusal {
     let Act { cannot, right } = act;
     let message = printable(message);
+    let message = message.trim_end_matches([':', '.']);
     let (kind, why) = match code {
         401 => (
             Kind::Authentication,
             format!("the API server at {server} does not accept the kubeconfig's user: log in again, or check --context"),
         ),
         403 => (Kind::Authentication, format!("it takes the right to {right}: {message}")),
-        404 => (Kind::NotFound, message),
+        404 => (Kind::NotFound, message.to_owned()),
         408 | 504 => (
             Kind::Timeout,
             format!("the API server at {server} gave up ({code}): {message}: try again"),
@@ -66,6 +68,7 @@ fn said(code: u16, message: &str, act: Act<'_>, server: &str) -> Refusal {
     Refusal {
         kind,
         why: format!("{cannot}: {why}"),
+        forbidden: code == 403,
     }
 }
 

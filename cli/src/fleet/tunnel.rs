@@ -63,6 +63,7 @@ impl Tunnel {
             (Some(stream), Some(fault)) => Ok(Forwarded::new(stream, fault)),
             _ => Err(Refusal {
                 kind: Kind::Network,
+                forbidden: false,
                 why: format!("no tunnel to {}: try again", self.name()),
             }),
         }
