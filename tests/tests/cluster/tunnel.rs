@@ -269,6 +269,25 @@ fn a_fleet_is_managed_through_the_api_server_with_the_documented_rights() {
 }
 
 #[test]
+fn kubectl_lists_the_plugin_without_a_warning_and_completes_its_commands() {
+    let stage = Stage::new();
+    let here = stage.here();
+    let kubectl = stage.folder.path().join("kubectl");
+    let run = |args: &[&str]| -> Ended { stage.command(kubectl.to_str().unwrap(), &here).args(args).output().unwrap().into() };
+    let plugins = run(&["plugin", "list"]);
+    assert!(
+        plugins.stdout.contains("kubectl-llm_proxy") && !format!("{plugins:?}").contains("warning"),
+        "{plugins:?}"
+    );
+    let version = run(&["llm-proxy", "version"]).ok();
+    assert!(version.starts_with("llm-proxy "), "{version}");
+    let help = run(&["llm-proxy", "manage", "--help"]).ok();
+    assert!(help.contains("Usage: kubectl llm-proxy manage"), "{help}");
+    let completed = run(&["__complete", "llm-proxy", "manage", "project", "act"]);
+    assert!(completed.stdout.starts_with("activate\t"), "{completed:?}");
+}
+
+#[test]
 fn each_missing_right_is_named() {
     let stage = Stage::with_fleet();
     let (_server, address) = server();
