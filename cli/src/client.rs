@@ -109,7 +109,7 @@ impl Client {
         let base = BaseUrl::forwarded(tunnel.name(), MANAGE_PORT);
         Ok(Self {
             base,
-            connector: Connector::Tunnel(tunnel),
+            connector: Connector::Tunnel(Box::new(tunnel)),
             authorization: authorization(bearer, remedies)?,
             timeout,
             remedies,

@@ -23,7 +23,7 @@ pub(super) enum Connector {
     /// By the network; TLS is absent for http.
     Network(Option<TlsConnector>),
     /// Through the API server of a Kubernetes cluster.
-    Tunnel(Tunnel),
+    Tunnel(Box<Tunnel>),
 }
 
 impl Connector {

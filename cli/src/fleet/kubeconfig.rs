@@ -1,4 +1,4 @@
-//! Which cluster, and as whom: the kubeconfig that a flag or the environment names, the usual one, or the ServiceAccount of the pod that this runs in.
+//! Which cluster, and as whom: the kubeconfig that a flag or the environment names, the usual one, or the ServiceAccount of this very pod.
 //! None of its errors shows what stands in a file: it may hold tokens and keys.
 
 use std::io::{self, IsTerminal};

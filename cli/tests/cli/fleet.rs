@@ -132,8 +132,9 @@ fn a_credential_plugin_works_reads_no_standard_input_and_its_output_is_not_shown
     let exec = |script: &str| {
         format!("{{exec: {{apiVersion: client.authentication.k8s.io/v1, command: /bin/sh, args: ['-c', '{script}'], interactiveMode: IfAvailable}}}}")
     };
-    let good = r#"read line; test -z "$line" && printf "{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"exec-canary\"}}""#;
-    let path = home.kubeconfig(&server.url, &exec(good));
+    let credential = r#"{\"apiVersion\":\"client.authentication.k8s.io/v1\",\"kind\":\"ExecCredential\",\"status\":{\"token\":\"exec-canary\"}}"#;
+    let good = format!(r#"read line; test -z "$line" && printf "{credential}""#);
+    let path = home.kubeconfig(&server.url, &exec(&good));
     let mut command = home.command("kubectl-llm_proxy");
     command.args(["manage", "-n", "a", "project", "create", "--name", "x", "--openai-key-stdin"]);
     let mut child = command

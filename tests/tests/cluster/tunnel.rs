@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use testkit::cluster::node::{Forward, Node};
 use testkit::cluster::{Cluster, User};
 use testkit::server::{MANAGEMENT_TOKEN, Server, Setup};
-use testkit::{dead_end, program};
+use testkit::{dead_end, program, wait};
 
 const LABEL: (&str, &str) = ("app.kubernetes.io/instance", "main");
 
@@ -128,6 +128,26 @@ impl Stage {
             "roleRef": { "apiGroup": group, "kind": "Role", "name": account },
             "subjects": [{ "kind": "ServiceAccount", "name": account, "namespace": space }],
         }));
+        // The API server learns of a right a moment after it has written it down.
+        let Some(last) = rules.as_array().and_then(|rules| rules.last()) else {
+            return;
+        };
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (resource, below) = match text(&last["resources"][0]).split_once('/') {
+            Some((resource, below)) => (resource.to_owned(), below.to_owned()),
+            None => (text(&last["resources"][0]), String::new()),
+        };
+        let object = match text(&last["resourceNames"][0]) {
+            name if name.is_empty() => resource,
+            name => format!("{resource}/{name}"),
+        };
+        let verb = text(&last["verbs"][0]);
+        let user = format!("--as=system:serviceaccount:{space}:{account}");
+        let subresource = format!("--subresource={below}");
+        wait::until("the right to take effect", wait::SOON, || {
+            let answer = self.cluster.kubectl(&["auth", "can-i", &verb, &object, &subresource, &user, "-n", space]);
+            answer.stdout.trim() == "yes"
+        });
     }
 
     /// A program that sees nothing of the caller's environment, and finds the folder's programs first.
