@@ -14,10 +14,15 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Tests run on a PostgreSQL server: the one that DATABASE_URL names (as a superuser), or a throw-away one that lives as long as they run.
 WITH_POSTGRES := cargo run --quiet --locked --package testkit --bin with-postgres --
 
-test: ## Every test, on SQLite and PostgreSQL; waits over 20 s are left to test-long
+# The control plane that the operator is tested on, built from Go modules: minutes the first time, a look at the cache afterwards.
+.PHONY: control-plane
+control-plane:
+	@cargo run --quiet --locked --package testkit --bin control-plane -- build
+
+test: control-plane ## Every test, on SQLite and PostgreSQL; waits over 20 s are left to test-long
 	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
-test-long: ## Every test, with the long variants
+test-long: control-plane ## Every test, with the long variants
 	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
 bench: ## Stream timing; CPU, syscalls and memory beside nginx (release build; needs nginx and strace)

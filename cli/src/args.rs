@@ -5,6 +5,7 @@ mod chat;
 mod fleet;
 mod manage;
 mod migrate;
+mod operator;
 mod serve;
 mod setup;
 mod values;
@@ -23,6 +24,7 @@ pub(crate) use manage::{
     TokenCommand, TokenGenerateArgs, TokenListArgs, TokenName, TokenUpdateArgs, UsageArgs,
 };
 pub(crate) use migrate::{MigrateArgs, MigrateCommand};
+pub(crate) use operator::OperatorArgs;
 pub(crate) use serve::{PodArgs, ServeArgs, ServerArgs};
 pub(crate) use setup::{SetupArgs, listen_text};
 pub(crate) use values::public_url;
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     Server(Box<ServerArgs>),
     /// Serve as one of a fleet's replicas, on a PostgreSQL that somebody else migrates
     Proxy(Box<PodArgs>),
+    /// Do what ProxyConfigs, LLMProjects and WitheringTokens of a Kubernetes cluster ask for
+    Operator(Box<OperatorArgs>),
     /// Show objects, tokens and usage of a standalone data directory, whether or not its process runs
     Status(StatusArgs),
     /// Write the configuration file, bring the database up, and create a first project with its token

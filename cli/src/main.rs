@@ -14,6 +14,7 @@ mod invocation;
 mod logging;
 mod manage;
 mod migrate;
+mod operator;
 mod pod;
 mod private_file;
 mod server;
@@ -66,6 +67,7 @@ fn run(command: Command, invocation: Invocation, matches: &ArgMatches) -> Result
         Command::Standalone(args) => standalone::run(&args),
         Command::Server(args) => server::run(&args),
         Command::Proxy(args) => pod::run(&args),
+        Command::Operator(args) => operator::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Migrate(args) => migrate::run(&args),

@@ -39,6 +39,7 @@ pub use proxyconfig::{
     DEFAULT_DATABASE_KEYS, Database, DatabaseSecretRef, DatabaseStatus, Engine, Postgres, Provider, ProviderApi, ProviderAuth, ProxyConfig,
     ProxyConfigSpec, ProxyConfigStatus, Sqlite,
 };
+pub use quantity::same_amount;
 pub use reasons::Reason;
 pub use strict::{UnknownField, unknown_fields};
 pub use validate::{Mode, Validate, Violation, object_meta};

@@ -210,11 +210,11 @@ impl ProxyConfigSpec {
         self.replicas.unwrap_or(DEFAULT_REPLICAS)
     }
 
-    /// The fields that are set and say something only in a cluster, as `kubectl` names them. `llm-proxy standalone` passes over them.
+    /// The fields that are set and say something only in a cluster, as `kubectl` names them. `llm-proxy standalone` passes over them, and over
+    /// `spec.database`, whatever it says.
     #[must_use]
     pub fn cluster_only(&self) -> Vec<&'static str> {
         [
-            (self.database.postgres.is_some(), "spec.database.postgres"),
             (self.replicas.is_some(), "spec.replicas"),
             (self.image.is_some(), "spec.image"),
             (self.resources.is_some(), "spec.resources"),

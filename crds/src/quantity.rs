@@ -47,6 +47,12 @@ pub(crate) fn parse(text: &str) -> Result<u128, NotAQuantity> {
     thousandths.parse::<u128>().map(|number| number * unit).map_err(|_| NotAQuantity)
 }
 
+/// Whether two amounts are the same, however they are spelled: `1000m` and `1`.
+#[must_use]
+pub fn same_amount(one: &str, other: &str) -> bool {
+    parse(one).is_ok_and(|one| parse(other).is_ok_and(|other| one == other))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +79,7 @@ mod tests {
         assert!(read.windows(2).all(|pair| pair[0] < pair[1]), "{read:?}");
         assert_eq!(parse("1000m"), parse("1"));
         assert_eq!(parse("1024Mi"), parse("1Gi"));
+        assert!(same_amount("1000m", "1") && !same_amount("1000m", "2") && !same_amount("x", "x"));
     }
 
     proptest! {

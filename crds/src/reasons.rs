@@ -25,6 +25,8 @@ closed_set! {
         SecretKeyMissing,
         /// A Secret of that name belongs to somebody else, or to an older token.
         SecretConflict,
+        /// An object of a name that the fleet needs belongs to somebody else; it is left as it is.
+        NameConflict,
         /// The database does not answer.
         DatabaseUnavailable,
         /// The database answers but takes no writes.
@@ -63,6 +65,8 @@ closed_set! {
         EncryptionKeyMismatch,
         /// The child objects are as wanted.
         Deployed,
+        /// The API server does not take an object of the fleet; the message has its words.
+        ApplyFailed,
         /// Replicas are being replaced.
         RollingOut,
         /// The replacement made no progress in time.

@@ -165,6 +165,7 @@ pub struct TokenSecret {
     pub name: Option<String>,
 
     /// What is written. Raw: the key under `token`. OpenAI: `OPENAI_API_KEY` and `OPENAI_BASE_URL`, which the SDKs read. Both if unset.
+    /// llm-proxy standalone always writes the second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -236,6 +237,13 @@ impl WitheringTokenSpec {
     #[must_use]
     pub fn trigger(&self) -> Option<&str> {
         self.rotation.as_ref().and_then(|rotation| rotation.trigger.as_deref())
+    }
+
+    /// The fields that are set and say something only in a cluster, as `kubectl` names them. `llm-proxy standalone` passes over them.
+    #[must_use]
+    pub fn cluster_only(&self) -> Vec<&'static str> {
+        let formats = self.secret.as_ref().is_some_and(|secret| secret.formats.is_some());
+        if formats { vec!["spec.secret.formats"] } else { Vec::new() }
     }
 
     /// What the Secret holds: ascending and each once, with the default filled in.

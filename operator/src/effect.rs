@@ -3,8 +3,10 @@
 
 use crds::conditions::Condition;
 use crds::events::EventReason;
-use crds::{LlmProjectStatus, ProxyConfigStatus, WitheringTokenStatus};
+use crds::{LlmProjectStatus, ProxyConfigStatus, SecretFormat, WitheringTokenStatus};
 use store::{DbTime, PendingRevision, ProjectId, ProjectSpec, ProviderSpec, ResourceUid, RevokedBy, TokenChange, TokenDigest, TokenId, TokenValue};
+
+use crate::fleet::FleetEffect;
 
 /// What a look at one resource led to.
 #[derive(Clone, Debug)]
@@ -70,6 +72,8 @@ pub enum Effect {
         /// What was observed.
         expect: SecretVersion,
     },
+    /// Do something for a fleet in a cluster besides its rows.
+    Fleet(FleetEffect),
     /// Set the resource's status.
     SetStatus(Status),
     /// Tell that something happened.
@@ -87,6 +91,10 @@ pub struct SecretWrite {
     pub value: TokenValue,
     /// The base URL that stands beside it, ending in `/v1`.
     pub base_url: String,
+    /// What the Secret is to hold: ascending, each once.
+    pub formats: Vec<SecretFormat>,
+    /// Whether it is written again because somebody else changed or deleted it.
+    pub repair: bool,
     /// What was observed; none if the Secret was not there.
     pub expect: Option<SecretVersion>,
 }

@@ -13,6 +13,7 @@ mod manifest;
 mod note;
 mod object_key;
 mod observe;
+mod passed_over;
 mod perform;
 mod place;
 mod reconciler;

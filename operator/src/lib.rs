@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod decide;
 pub mod effect;
 pub mod files;
+pub mod fleet;
 pub mod memory;
 pub mod object;
 pub mod observed;

@@ -1,10 +1,15 @@
 //! What a process remembers about one resource between two effects. Losing it all (a crash) may cost a further revision, never a wrong one.
 //! It refuses to know what is decided from it.
 
+mod contention;
+
+use crds::SecretFormat;
 use crds::events::EventReason;
 use store::{DbTime, FeedVersion, TokenValue};
 
+pub use self::contention::Contention;
 use crate::effect::Effect;
+use crate::fleet::FleetEffect;
 
 /// How long the first pause after a failed effect lasts, in ms; each further failure doubles it up to [`LONGEST_PAUSE_MS`].
 const FIRST_PAUSE_MS: i64 = 1_000;
@@ -20,8 +25,14 @@ pub struct Memory {
     pub told: Vec<EventReason>,
     /// The version of this process's last change of the fleet's providers.
     pub pushed: Option<FeedVersion>,
+    /// A migration that this process ran and that nobody was told of yet.
+    pub migrated: bool,
     /// The last effect outside the database that failed, until one succeeds.
     pub setback: Option<Setback>,
+    /// What was last written beside the value: formats and base URL.
+    pub written: Option<(Vec<SecretFormat>, String)>,
+    /// How often the Secret had to be repaired.
+    pub contention: Contention,
 }
 
 /// A failed write of a Secret, and when to try again.
@@ -36,13 +47,29 @@ pub struct Setback {
 }
 
 impl Memory {
-    /// Notes an effect that was performed; `version` is the feed version that it made, if any.
-    pub fn note(&mut self, effect: &Effect, version: Option<FeedVersion>) {
+    /// Notes an effect that was performed; `version` is the feed version that it made, if any, and `now` the moment of its observation.
+    pub fn note(&mut self, effect: &Effect, version: Option<FeedVersion>, now: DbTime) {
         match effect {
             Effect::InsertPending { value, .. } => self.in_hand = Some(value.clone()),
             Effect::Activate { .. } | Effect::Revoke { .. } => self.in_hand = None,
-            Effect::WriteSecret { .. } | Effect::DeleteSecret { .. } => self.setback = None,
+            Effect::WriteSecret(write) => {
+                self.setback = None;
+                self.written = Some((write.formats.clone(), write.base_url.clone()));
+                if write.repair {
+                    self.contention.note(now);
+                }
+            }
+            Effect::DeleteSecret { .. } => self.setback = None,
             Effect::PutProviders(_) => self.pushed = version,
+            Effect::Fleet(effect) => {
+                self.setback = None;
+                match effect {
+                    FleetEffect::GenerateSecret(_) => self.told.retain(|told| *told != EventReason::ManagementSecretGenerated),
+                    FleetEffect::Migrate => self.migrated = true,
+                    _ => {}
+                }
+            }
+            Effect::Emit(notice) if notice.reason == EventReason::MigrationFinished => self.migrated = false,
             Effect::Emit(notice) => self.told.push(notice.reason),
             Effect::SetStatus(_) => self.told.clear(),
             _ => {}

@@ -1,15 +1,17 @@
 //! What a decision is made from: one resource, its rows, its Secrets and what it refers to, all at one moment, as values.
 //! It refuses to know how they were read.
 
-use crds::{LlmProjectSpec, LlmProjectStatus, ProxyConfigSpec, ProxyConfigStatus, WitheringTokenSpec, WitheringTokenStatus};
+use crds::{LlmProjectSpec, LlmProjectStatus, ProxyConfigSpec, ProxyConfigStatus, Reason, SecretFormat, WitheringTokenSpec, WitheringTokenStatus};
 use secrecy::SecretString;
 use store::{ProjectId, ProjectView, ProviderSpec, TokenValue, TokenView};
 
 use crate::effect::SecretVersion;
+use crate::fleet::FleetObserved;
 use crate::object::Resource;
 
 /// One observed resource of any kind.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is looked at once")]
 pub enum Observed {
     /// A ProxyConfig.
     ProxyConfig(ProxyConfigObserved),
@@ -28,6 +30,8 @@ pub struct ProxyConfigObserved {
     pub rows: Vec<ProviderSpec>,
     /// The base URL for applications, ending in `/v1`.
     pub base_url: String,
+    /// What stands around the rows in a cluster; none in files.
+    pub fleet: Option<Box<FleetObserved>>,
 }
 
 /// An LLMProject, its row, its fleet and its credentials.
@@ -37,10 +41,29 @@ pub struct ProjectObserved {
     pub resource: Resource<LlmProjectSpec, LlmProjectStatus>,
     /// Its row.
     pub row: Option<ProjectView>,
-    /// The spec of the ProxyConfig that it names, if there is one.
-    pub fleet: Option<ProxyConfigSpec>,
+    /// The ProxyConfig that it names.
+    pub fleet: FleetSeen,
     /// What its credentials' Secrets hold, in the order of `spec.providers`.
     pub credentials: Vec<CredentialSeen>,
+}
+
+/// The ProxyConfig that a project names.
+#[derive(Clone, Debug)]
+pub enum FleetSeen {
+    /// There is none of that name.
+    Missing,
+    /// It stands in another namespace and does not allow this project; the details and the remedy are said here.
+    NotPermitted(String),
+    /// It stands, but its database cannot be used now, so that the project's row is unknown. An executor waits a while before it says so of a
+    /// database that has only just gone away: every project and token of the fleet tells it in its status.
+    NotReady {
+        /// Why, as a word: `DatabaseUnavailable`, `DatabaseReadOnly`, or what the fleet's own condition has.
+        reason: Reason,
+        /// Why, as a sentence that says what to do.
+        message: String,
+    },
+    /// It takes projects.
+    Ready(Box<ProxyConfigSpec>),
 }
 
 /// What stands behind one `credentials.secretRef`.
@@ -75,17 +98,26 @@ pub struct TokenObserved {
     pub claim: SecretClaim,
     /// The base URL that belongs beside the value, ending in `/v1`.
     pub base_url: String,
+    /// What the Secret is to hold: ascending, each once. Where a Secret has but one form, it is that.
+    pub formats: Vec<SecretFormat>,
     /// A fresh value, should one be needed: randomness comes in from outside.
     pub minted: TokenValue,
 }
 
 /// The project that a token names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProjectSeen {
     /// There is none of that name.
     Missing,
-    /// It is declared, but has no row that could take tokens.
+    /// It is declared, but has no row that could take tokens, or its fleet does not allow it.
     NotReady,
+    /// Its fleet's database cannot be used now, so that the rows are unknown. See [`FleetSeen::NotReady`].
+    Unavailable {
+        /// Why, as a word.
+        reason: Reason,
+        /// Why, as a sentence that says what to do.
+        message: String,
+    },
     /// It can have tokens.
     Ready {
         /// Its row.
@@ -111,10 +143,14 @@ pub enum SecretSeen {
 pub struct SecretContent {
     /// The content as a precondition.
     pub version: SecretVersion,
-    /// The token in it, if it is one.
+    /// The token in it, if it is one, and the same under every entry.
     pub value: Option<TokenValue>,
+    /// The formats in which the token stands in it: ascending, each once.
+    pub formats: Vec<SecretFormat>,
     /// The base URL in it.
     pub base_url: Option<String>,
+    /// Whether it says itself whose it is; nothing where it cannot say. What it says counts more than where it stands.
+    pub is_ours: Option<bool>,
 }
 
 /// Whether a Secret's name is this token's to use.

@@ -29,6 +29,7 @@ enum Story {
     Tamper,
     Rename,
     Readdress,
+    Rotate,
 }
 
 impl Story {
@@ -51,6 +52,7 @@ impl Story {
             Self::Delete => home.remove("token.yaml"),
             Self::Tamper => fs::write(home.env_path("web"), "OPENAI_API_KEY=sk-mine\n").unwrap(),
             Self::Rename => home.write("token.yaml", &token("web", "maxRequests: 5\n  secret: {name: other}")),
+            Self::Rotate => home.write("token.yaml", &token("web", "maxRequests: 5\n  rotation: {overlap: 2m, trigger: again}")),
             Self::Readdress => home.base_url = "http://127.0.0.1:9090/v1".to_owned(),
         }
     }
@@ -227,6 +229,11 @@ async fn replacing_a_changed_secret_survives_a_stop_after_every_effect() {
 #[tokio::test]
 async fn renaming_a_secret_survives_a_stop_after_every_effect() {
     assert!(every_effect_of(Story::Rename).await >= 4);
+}
+
+#[tokio::test]
+async fn rotating_on_demand_survives_a_stop_after_every_effect() {
+    assert!(every_effect_of(Story::Rotate).await >= 6);
 }
 
 #[tokio::test]

@@ -120,6 +120,14 @@ impl Fleet {
         row.map(|row| row.int("version").map(FeedVersion)).transpose()
     }
 
+    /// Refuses a transaction that makes no version, and so meets no bump, if a newer leader's epoch stands. A leader that comes while it runs comes
+    /// after it.
+    pub(crate) async fn must_lead(&self, tx: &mut Conn) -> Result<()> {
+        let Some(mine) = self.epoch() else { return Ok(()) };
+        let row = sql!(tx, one, "SELECT epoch FROM feed_head WHERE fleet_id = $1", self.key())?;
+        if row.int("epoch")? == mine { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
     /// Notes on the subject's row that this version takes something away.
     pub(crate) async fn note_take_away(&self, tx: &mut Conn, subject: &Subject, version: FeedVersion) -> Result<()> {
         let project = "UPDATE projects SET takeaway_version = $3 WHERE fleet_id = $1 AND id = $2";

@@ -124,6 +124,24 @@ impl Fleet {
         }
     }
 
+    /// Becomes the leader: raises the epoch, and returns a handle that writes under it. Every handle of an older epoch is fenced from then on.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn lead(&self) -> Result<Self> {
+        let mut tx = self.store.begin().await?;
+        let raise = "UPDATE feed_head SET epoch = epoch + 1 WHERE fleet_id = $1 RETURNING epoch";
+        let epoch = sql!(tx, one, raise, self.key())?.int("epoch")?;
+        tx.commit().await?;
+        Ok(self.leading(epoch))
+    }
+
+    /// The epoch that this handle writes under, if it writes as the leader.
+    #[must_use]
+    pub fn leads(&self) -> Option<i64> {
+        self.epoch
+    }
+
     pub(crate) fn epoch(&self) -> Option<i64> {
         self.epoch
     }

@@ -13,17 +13,20 @@ mod files;
 mod fleet;
 mod grants;
 mod ids;
+mod health;
 mod keyring;
 mod ledger;
 mod listen;
 mod manage;
 mod migrate;
+mod owned;
 mod projects;
 mod providers;
 mod quota;
 mod random;
 mod replicas;
 mod statement;
+mod subjects;
 mod token;
 mod tokens;
 mod usage;
@@ -43,6 +46,7 @@ pub use manage::{
     TokenPatch, UsageFilter, UsageGrouping, UsageSum,
 };
 pub use migrate::SchemaInfo;
+pub use owned::Owned;
 pub use projects::{CredentialSpec, ProjectSpec, ProjectState, ProjectView};
 pub use providers::{ProviderApi, ProviderAuth, ProviderSpec};
 pub use quota::{LeaseAnswer, LeaseReport, QuotaView};

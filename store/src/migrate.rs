@@ -46,6 +46,15 @@ const MIGRATIONS: &[Migration] = &[
         postgres_up: include_str!("../../migrations/postgres/0003_manage.up.sql"),
         postgres_down: include_str!("../../migrations/postgres/0003_manage.down.sql"),
     },
+    Migration {
+        version: 4,
+        min_reader: 1,
+        min_writer: 1,
+        sqlite_up: include_str!("../../migrations/sqlite/0004_cluster.up.sql"),
+        sqlite_down: include_str!("../../migrations/sqlite/0004_cluster.down.sql"),
+        postgres_up: include_str!("../../migrations/postgres/0004_cluster.up.sql"),
+        postgres_down: include_str!("../../migrations/postgres/0004_cluster.down.sql"),
+    },
 ];
 
 /// The advisory lock of migrators, the same for all fleets of one PostgreSQL database: "llm-prox" as a number.

@@ -106,6 +106,8 @@ pub struct RevisionView {
     pub issued_at: DbTime,
     /// When it stops authenticating; of an ended one, when it did.
     pub ends_at: DbTime,
+    /// The resource's `rotation.trigger` when it was issued.
+    pub rotation_trigger: Option<String>,
 }
 
 impl RevisionView {
@@ -118,6 +120,7 @@ impl RevisionView {
             write_begun: row.flag("write_begun")?,
             issued_at: DbTime(row.int("issued_at")?),
             ends_at: DbTime(row.int("ends_at")?),
+            rotation_trigger: row.optional_text("rotation_trigger")?,
         })
     }
 }
@@ -197,7 +200,7 @@ impl Fleet {
         let Some(row) = sql!(snapshot, optional, text, self.key(), uid.as_str())? else {
             return Ok(None);
         };
-        let revisions = "SELECT revision, digest, prefix, state, write_begun, issued_at, ends_at FROM token_revisions
+        let revisions = "SELECT revision, digest, prefix, state, write_begun, issued_at, ends_at, rotation_trigger FROM token_revisions
             WHERE fleet_id = $1 AND token_id = $2 ORDER BY revision, issued_at, digest";
         let rows = sql!(snapshot, all, revisions, self.key(), row.text("id")?)?;
         let revisions = rows.iter().map(RevisionView::read).collect::<Result<_>>()?;
@@ -219,7 +222,8 @@ impl Fleet {
 
     async fn revisions_by_token(&self, conn: &mut Conn) -> Result<HashMap<String, Vec<RevisionView>>> {
         // Ended rows are kept for a while; of those only the newest number of each token is looked at.
-        let text = "SELECT r.token_id, r.revision, r.digest, r.prefix, r.state, r.write_begun, r.issued_at, r.ends_at FROM token_revisions r
+        let text = "SELECT r.token_id, r.revision, r.digest, r.prefix, r.state, r.write_begun, r.issued_at, r.ends_at, r.rotation_trigger
+            FROM token_revisions r
             WHERE r.fleet_id = $1 AND (r.state <> 'Ended' OR r.revision = (SELECT MAX(n.revision) FROM token_revisions n
                 WHERE n.fleet_id = r.fleet_id AND n.token_id = r.token_id AND n.state = 'Ended'))
             ORDER BY r.token_id, r.revision, r.issued_at, r.digest";

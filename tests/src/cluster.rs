@@ -3,24 +3,28 @@
 //!
 //! `Cluster::shared()` is started once per test process; each test takes a namespace of its own in it. Who stops the API server starts its own.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1;
 use kube::api::PostParams;
 use kube::{Api, Client};
-use rustix::process::Signal;
 
+pub mod audit;
+pub mod faults;
 pub mod install;
 pub mod kubectl;
+pub mod load;
 pub mod node;
 pub mod programs;
+pub mod rights;
 
 mod certificates;
+mod foreign;
 mod keeper;
+mod pods;
+mod processes;
 mod users;
 
 pub use kubectl::Answer;
@@ -28,21 +32,8 @@ pub use users::{User, config_of};
 
 use crate::random::Random;
 use keeper::{Kept, RunFolder};
+use processes::{free_address, start_etcd};
 use programs::Programs;
-
-/// How long the API server may take to answer for the first time on a loaded machine.
-const START: Duration = Duration::from_secs(120);
-
-/// Kubernetes' own controllers that our objects need; the others would only make noise in the audit log.
-const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,deployment-controller,replicaset-controller,\
-                           serviceaccount-controller,disruption-controller,endpointslice-controller,horizontal-pod-autoscaler-controller,\
-                           pod-garbage-collector-controller";
-
-/// What is written down: all but reads of the server's health.
-const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
-    {"level": "None", "nonResourceURLs": ["/healthz*", "/readyz*", "/livez*"]},
-    {"level": "Metadata"}
-]}"#;
 
 /// What a control plane is started with.
 #[derive(Clone, Debug, Default)]
@@ -90,24 +81,26 @@ pub struct Cluster {
     // Dropped from top to bottom: who uses the store first, the folder last.
     controllers: Option<Kept>,
     api_server: Option<Kept>,
-    _etcd: Kept,
+    _etcd: Option<Kept>,
     folder: RunFolder,
     programs: Programs,
     options: Options,
-    api_address: SocketAddr,
-    etcd_address: SocketAddr,
+    /// None on a foreign cluster.
+    api_address: Option<SocketAddr>,
+    etcd_address: Option<SocketAddr>,
     secret: String,
 }
 
 impl Cluster {
-    /// The one that all tests of this process share, with Kubernetes' own controllers. It ends with the process.
+    /// The one that all tests of this process share, with Kubernetes' own controllers. It ends with the process. With USE_EXISTING_CLUSTER=true
+    /// it is the cluster that KUBECONFIG leads to; without those words no test touches somebody's cluster.
     ///
     /// # Panics
     /// As [`Options::start`].
     #[must_use]
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Cluster> = OnceLock::new();
-        SHARED.get_or_init(|| Options::default().with_controllers().start())
+        SHARED.get_or_init(|| foreign::configured().map_or_else(|| Options::default().with_controllers().start(), |path| Self::foreign(&path)))
     }
 
     /// One of a test's own, without Kubernetes' own controllers.
@@ -131,17 +124,17 @@ impl Cluster {
         let secret = Random::fresh().base62(24);
         certificates::write(folder.path());
         users::write_tokens(folder.path(), &secret);
-        std::fs::write(folder.path().join("audit-policy.json"), AUDIT_POLICY).expect("a writable run folder");
+        processes::write_audit_policy(folder.path());
         let (etcd, etcd_address) = start_etcd(&programs, &folder, &options);
         let mut cluster = Self {
             controllers: None,
             api_server: None,
-            _etcd: etcd,
+            _etcd: Some(etcd),
             folder,
             programs,
             options,
-            api_address: free_address(),
-            etcd_address,
+            api_address: Some(free_address()),
+            etcd_address: Some(etcd_address),
             secret,
         };
         cluster.write_kubeconfigs();
@@ -158,7 +151,7 @@ impl Cluster {
         for user in User::ALL {
             let ca = self.folder().join("ca.crt");
             let token = user.token(&self.secret);
-            users::write_kubeconfig(&self.kubeconfig(user), &users::url(self.api_address), Some(&ca), &token, "default");
+            users::write_kubeconfig(&self.kubeconfig(user), &users::url(self.address()), Some(&ca), &token, "default");
         }
     }
 
@@ -168,10 +161,26 @@ impl Cluster {
         self.folder.path()
     }
 
+    /// The same, for what only a control plane of ours allows.
+    #[track_caller]
+    fn own_folder(&self, purpose: &str) -> &Path {
+        self.own_address(purpose);
+        self.folder()
+    }
+
+    #[track_caller]
+    fn own_address(&self, purpose: &str) -> SocketAddr {
+        self.api_address
+            .unwrap_or_else(|| panic!("this test {purpose}, which it cannot on the cluster of KUBECONFIG: unset USE_EXISTING_CLUSTER"))
+    }
+
     /// Where the API server listens, by HTTPS.
+    ///
+    /// # Panics
+    /// On a foreign cluster.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.api_address
+        self.own_address("asks for the API server's address")
     }
 
     /// The kubeconfig file of a user.
@@ -181,8 +190,12 @@ impl Cluster {
     }
 
     /// The bearer token of a user.
+    ///
+    /// # Panics
+    /// On a foreign cluster.
     #[must_use]
     pub fn token(&self, user: User) -> String {
+        self.own_address("asks for a bearer token");
         user.token(&self.secret)
     }
 
@@ -216,122 +229,19 @@ impl Cluster {
         let name = format!("t-{}", Random::fresh().base62(10).to_ascii_lowercase());
         let mut namespace = v1::Namespace::default();
         namespace.metadata.name = Some(name.clone());
-        namespace.metadata.labels = Some(labels.iter().map(|&(key, value)| (key.to_owned(), value.to_owned())).collect());
+        let mark = (foreign::LABEL.to_owned(), String::new());
+        namespace.metadata.labels = Some(
+            labels
+                .iter()
+                .map(|&(key, value)| (key.to_owned(), value.to_owned()))
+                .chain([mark])
+                .collect(),
+        );
         self.with_admin(|client| async move {
             let api: Api<v1::Namespace> = Api::all(client);
             api.create(&PostParams::default(), &namespace).await.expect("a namespace");
         });
         name
-    }
-
-    /// Kills the API server, as a node's loss would. Its data stay.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn stop_api_server(&mut self) {
-        drop(self.api_server.take().expect("the API server runs"));
-    }
-
-    /// Starts the API server again, on the same port, and waits until it is ready.
-    ///
-    /// # Panics
-    /// With its log, if it does not become ready.
-    pub fn start_api_server(&mut self) {
-        let begun = Instant::now();
-        let mut kept = self.spawn_api_server();
-        loop {
-            if self.is_ready() {
-                break;
-            }
-            assert!(
-                begun.elapsed() < START,
-                "the API server is not ready within {START:?}:\n{}",
-                kept.last_words()
-            );
-            if kept.has_ended() {
-                // The port of a server that stood before may not be free yet.
-                std::thread::sleep(Duration::from_millis(200));
-                let words = kept.last_words();
-                assert!(words.contains("address already in use"), "the API server ends:\n{words}");
-                kept = self.spawn_api_server();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        self.api_server = Some(kept);
-    }
-
-    /// Stops the API server in its tracks (SIGSTOP): connections stay open and nobody answers.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn pause_api_server(&mut self) {
-        self.api_server.as_ref().expect("the API server runs").signal(Signal::STOP);
-    }
-
-    /// Lets it go on.
-    ///
-    /// # Panics
-    /// If it does not run.
-    pub fn resume_api_server(&mut self) {
-        self.api_server.as_ref().expect("the API server runs").signal(Signal::CONT);
-    }
-
-    /// Whether the API server is ready to serve.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        let config = self.config(User::Admin);
-        blocking(async move {
-            let ask = async {
-                let client = Client::try_from(config)?;
-                let request = http::Request::get("/readyz").body(Vec::new()).map_err(kube::Error::HttpError)?;
-                client.request_text(request).await
-            };
-            matches!(tokio::time::timeout(Duration::from_secs(2), ask).await, Ok(Ok(_)))
-        })
-    }
-
-    fn spawn_api_server(&self) -> Kept {
-        let mut command = Command::new(&self.programs.api_server);
-        command.args([
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            // The Service `kubernetes` would point at this address, which no Service may.
-            "--endpoint-reconciler-type=none",
-            "--cert-dir=certificates",
-            "--tls-cert-file=server.crt",
-            "--tls-private-key-file=server.key",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-account-key-file=sa.pub",
-            "--service-account-signing-key-file=sa.key",
-            "--token-auth-file=tokens.csv",
-            "--authorization-mode=Node,RBAC",
-            "--service-cluster-ip-range=10.0.0.0/16",
-            "--allow-privileged=true",
-            "--profiling=false",
-            "--audit-policy-file=audit-policy.json",
-            "--audit-log-path=audit.log",
-            // In MiB: never rotated.
-            "--audit-log-maxsize=100000",
-        ]);
-        command.arg(format!("--etcd-servers=http://{}", self.etcd_address));
-        command.arg(format!("--secure-port={}", self.api_address.port()));
-        command.args(&self.options.api_server_args);
-        Kept::spawn(self.folder(), "kube-apiserver", &command)
-    }
-
-    fn start_controllers(&mut self) {
-        let mut command = Command::new(&self.programs.controller_manager);
-        command.args([
-            "--leader-elect=false",
-            "--use-service-account-credentials",
-            "--service-account-private-key-file=sa.key",
-            "--root-ca-file=ca.crt",
-            // Nobody asks it how it is.
-            "--secure-port=0",
-        ]);
-        command.arg(format!("--controllers={CONTROLLERS}"));
-        command.arg("--kubeconfig").arg(self.kubeconfig(User::ControllerManager));
-        self.controllers = Some(Kept::spawn(self.folder(), "kube-controller-manager", &command));
     }
 
     /// Runs something with a client of the admin, from anywhere, and waits for it.
@@ -343,50 +253,6 @@ impl Cluster {
         let config = self.config(User::Admin);
         blocking(async move { act(Client::try_from(config).expect("a client")).await })
     }
-}
-
-/// Starts etcd on a port of its own and waits until it answers.
-fn start_etcd(programs: &Programs, folder: &RunFolder, options: &Options) -> (Kept, SocketAddr) {
-    let mut last_words = String::new();
-    // Between finding a free port and using it another process may take it.
-    for _ in 0..5 {
-        let (clients, peers) = (free_address(), free_address());
-        let mut command = Command::new(&programs.etcd);
-        command.args(["--data-dir=etcd", "--unsafe-no-fsync", "--logger=zap", "--log-level=warn"]);
-        for name in ["listen", "advertise"] {
-            command.arg(format!("--{name}-client-urls=http://{clients}"));
-        }
-        command.arg(format!("--listen-peer-urls=http://{peers}"));
-        command.arg(format!("--initial-advertise-peer-urls=http://{peers}"));
-        command.arg(format!("--initial-cluster=default=http://{peers}"));
-        if let Some(bytes) = options.etcd_quota_bytes {
-            command.arg(format!("--quota-backend-bytes={bytes}"));
-        }
-        let kept = Kept::spawn(folder.path(), "etcd", &command);
-        let begun = Instant::now();
-        while begun.elapsed() < START && !kept.has_ended() {
-            if std::net::TcpStream::connect(clients).is_ok() {
-                return (kept, clients);
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        last_words = kept.last_words();
-        drop(kept);
-        let _ = std::fs::remove_dir_all(folder.path().join("etcd"));
-    }
-    panic!("etcd does not start:\n{last_words}");
-}
-
-/// An address that nobody listens on, below the ports that the kernel hands out by itself: nobody takes it by chance while a server is stopped.
-fn free_address() -> SocketAddr {
-    let mut random = Random::fresh();
-    for _ in 0..1000 {
-        let port = u16::try_from(12_000 + random.below(20_000)).expect("a port");
-        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            return listener.local_addr().expect("its address");
-        }
-    }
-    panic!("no free port");
 }
 
 /// Runs a future on a thread and a runtime of its own, so that it may be called from anywhere.

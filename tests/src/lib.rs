@@ -16,6 +16,7 @@ pub mod dead_end;
 pub mod manage;
 pub mod manifests;
 pub mod mount;
+pub mod operator_process;
 pub mod postgres;
 pub mod process;
 pub mod program;

@@ -136,6 +136,16 @@ impl Process {
         self.signal(Signal::INT);
     }
 
+    /// Stops it in its tracks (SIGSTOP): nothing of it runs, and it is not told.
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process id");
         kill_process(pid, signal).expect("the process takes a signal");

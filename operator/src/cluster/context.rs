@@ -1,24 +1,27 @@
 //! What every look at an object needs, put together once per term of leadership. It refuses to know any one kind.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use kube::Client;
-use store::ResourceUid;
 
+use super::departures::Departures;
+use super::events::EventSink;
 use super::fleets::Fleets;
 use super::gate::Gate;
+use super::in_force::ProjectsInForce;
+use super::memories::Memories;
+use super::metrics::Metrics;
 use super::options::Options;
 use super::references::References;
+use super::secret_watch::OwnSecrets;
 use super::stores::Stores;
 use super::wake::Wakes;
 use crate::effect::Effect;
-use crate::memory::Memory;
 use crate::object::Object;
 
 /// Called after each performed effect; `Break` ends the process's work on the spot, as a crash would. For tests.
-pub(crate) type Hook = Arc<dyn Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync>;
+pub type Hook = Arc<dyn Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync>;
 
 /// What every look at an object needs.
 pub(crate) struct Context {
@@ -38,8 +41,18 @@ pub(crate) struct Context {
     pub(crate) wakes: Wakes,
     /// The right to write.
     pub(crate) gate: Gate,
-    /// What is remembered of each object, by uid.
-    pub(crate) memories: Mutex<HashMap<ResourceUid, Memory>>,
+    /// What is remembered of each object.
+    pub(crate) memories: Memories,
+    /// The projects' rows, for their tokens.
+    pub(crate) in_force: ProjectsInForce,
+    /// The objects that are gone and whose rows may still stand.
+    pub(crate) departures: Departures,
+    /// Telling people what happened.
+    pub(crate) events: EventSink,
+    /// The Secrets that this process wrote itself.
+    pub(crate) own_secrets: OwnSecrets,
+    /// What is counted.
+    pub(crate) metrics: Metrics,
     /// For tests.
     pub(crate) hook: Option<Hook>,
 }

@@ -68,6 +68,24 @@ impl References {
         self.lock().to.get(referred).into_iter().flatten().cloned().collect()
     }
 
+    /// Whether anybody refers to it.
+    pub(crate) fn is_referred_to(&self, referred: &Referred) -> bool {
+        self.lock().to.contains_key(referred)
+    }
+
+    /// All Secrets that somebody refers to, in `namespace` or anywhere.
+    pub(crate) fn secrets(&self, namespace: Option<&str>) -> Vec<Key> {
+        let inner = self.lock();
+        let secrets = inner.to.keys().filter_map(|referred| match referred {
+            Referred::Secret(key) => Some(key),
+            Referred::ProxyConfig(_) | Referred::Project(_) => None,
+        });
+        secrets
+            .filter(|key| namespace.is_none_or(|namespace| key.0 == namespace))
+            .cloned()
+            .collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

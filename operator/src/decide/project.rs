@@ -9,13 +9,13 @@ use store::{CredentialSpec, ProjectSpec, ProjectState, ProjectView};
 
 use super::{programmed, report};
 use crate::effect::{Decision, Effect, Notice, Status};
-use crate::observed::{CredentialSeen, ProjectObserved};
+use crate::observed::{CredentialSeen, FleetSeen, ProjectObserved};
 
 /// Decides the next effect for an LLMProject.
 pub(super) fn decide(seen: &ProjectObserved) -> Decision {
     if is_leaving(seen) {
         return Decision {
-            effect: Some(leave(seen)),
+            effect: leave(seen),
             recheck_at: None,
         };
     }
@@ -33,19 +33,26 @@ fn is_leaving(seen: &ProjectObserved) -> bool {
     seen.resource.is_gone() || seen.row.as_ref().is_some_and(|row| row.state == ProjectState::Deleted)
 }
 
-fn leave(seen: &ProjectObserved) -> Effect {
-    match &seen.row {
-        Some(row) if row.state != ProjectState::Deleted => Effect::DeleteProject(row.id),
-        _ => Effect::Forget(seen.resource.object.uid.clone()),
+/// Nothing is forgotten while the row is unknown.
+fn leave(seen: &ProjectObserved) -> Option<Effect> {
+    match (&seen.fleet, &seen.row) {
+        (FleetSeen::NotReady { .. }, _) => None,
+        (_, Some(row)) if row.state != ProjectState::Deleted => Some(Effect::DeleteProject(row.id)),
+        _ => Some(Effect::Forget(seen.resource.object.uid.clone())),
     }
 }
 
-/// The row must say what the spec says. What cannot be resolved stays as it last was; a project that was never whole has no row.
+/// The row must say what the spec says. What cannot be resolved stays as it last was; a project that was never whole has no row. One that its fleet
+/// does not allow any more is switched off, and nothing else of it is touched: it comes back as it was with the permission.
 fn put_project(seen: &ProjectObserved) -> Option<Effect> {
-    let credentials = credentials(seen)?;
-    let state = match seen.resource.spec.state {
-        crds::ProjectState::Active => ProjectState::Active,
-        crds::ProjectState::Inactive => ProjectState::Inactive,
+    let credentials = match &seen.fleet {
+        FleetSeen::NotReady { .. } => return None,
+        FleetSeen::NotPermitted(_) => seen.row.as_ref()?.credentials.clone(),
+        FleetSeen::Missing | FleetSeen::Ready(_) => credentials(seen)?,
+    };
+    let state = match (seen.resource.spec.state, &seen.fleet) {
+        (crds::ProjectState::Inactive, _) | (_, FleetSeen::NotPermitted(_)) => ProjectState::Inactive,
+        (crds::ProjectState::Active, _) => ProjectState::Active,
     };
     let stands = seen
         .row
@@ -93,17 +100,20 @@ fn resolve(
     credential: &CredentialSeen,
 ) -> Result<Option<secrecy::SecretString>, (Reason, String)> {
     let project = &seen.resource.object;
-    let proxy = &seen.resource.spec.proxy_ref.name;
-    let Some(fleet) = &seen.fleet else {
-        return Err((
-            Reason::ProxyNotFound,
-            format!("spec.proxyRef.name: ProxyConfig {}/{proxy} does not exist; create it", project.namespace),
-        ));
+    let proxy = proxy(seen);
+    let fleet = match &seen.fleet {
+        FleetSeen::Ready(fleet) => fleet,
+        FleetSeen::Missing => {
+            let why = format!("spec.proxyRef: ProxyConfig {proxy} does not exist; create it");
+            return Err((Reason::ProxyNotFound, why));
+        }
+        FleetSeen::NotPermitted(why) => return Err((Reason::RefNotPermitted, why.clone())),
+        FleetSeen::NotReady { reason, message } => return Err((*reason, message.clone())),
     };
     let Some(declared) = fleet.providers.iter().find(|declared| declared.name == provider.name) else {
         let why = format!(
-            "spec.providers: ProxyConfig {}/{proxy} has no provider {}; add it there or name another",
-            project.namespace, provider.name
+            "spec.providers: ProxyConfig {proxy} has no provider {}; add it there or name another",
+            provider.name
         );
         return Err((Reason::ProviderUnknown, why));
     };
@@ -145,20 +155,47 @@ fn same_credentials(left: &[CredentialSpec], right: &[CredentialSpec]) -> bool {
     left.len() == right.len() && left.iter().all(|one| right.iter().any(|other| same(one, other)))
 }
 
-fn findings(seen: &ProjectObserved) -> Vec<Finding> {
-    let resolved = uses(seen).find_map(|(provider, credential)| resolve(seen, provider, credential).err());
-    let resolved = match resolved {
+/// The ProxyConfig that is named, for messages.
+fn proxy(seen: &ProjectObserved) -> String {
+    let named = &seen.resource.spec.proxy_ref;
+    format!("{}/{}", named.namespace(&seen.resource.object.namespace), named.name)
+}
+
+fn accepted(seen: &ProjectObserved) -> Finding {
+    match (&seen.fleet, report::accepted(&seen.resource.standing)) {
+        (FleetSeen::NotPermitted(why), valid) if valid.status == ConditionStatus::True => {
+            Finding::fails(ConditionType::Accepted, Reason::RefNotPermitted, why.clone())
+        }
+        (_, accepted) => accepted,
+    }
+}
+
+fn resolved(seen: &ProjectObserved) -> Finding {
+    if let FleetSeen::NotReady { reason, message } = &seen.fleet {
+        let stood = report::as_it_stood(conditions(seen), ConditionType::ResolvedRefs);
+        return stood.unwrap_or_else(|| Finding::unknown(ConditionType::ResolvedRefs, *reason, message.clone()));
+    }
+    match uses(seen).find_map(|(provider, credential)| resolve(seen, provider, credential).err()) {
         Some((reason, message)) => Finding::fails(ConditionType::ResolvedRefs, reason, message),
         None => Finding::holds(
             ConditionType::ResolvedRefs,
             Reason::ResolvedRefs,
             "the ProxyConfig, its provider and the credential were found",
         ),
-    };
-    let in_force = seen.row.as_ref().map_or_else(
+    }
+}
+
+fn in_force(seen: &ProjectObserved) -> Finding {
+    if let FleetSeen::NotReady { reason, message } = &seen.fleet {
+        return Finding::unknown(ConditionType::Programmed, *reason, message.clone());
+    }
+    seen.row.as_ref().map_or_else(
         || Finding::fails(ConditionType::Programmed, Reason::Pending, "nothing is in force yet"),
         |row: &ProjectView| programmed::programmed(row.takeaway_version, &seen.resource.replicas),
-    );
+    )
+}
+
+fn findings(seen: &ProjectObserved) -> Vec<Finding> {
     let active = match seen.resource.spec.state {
         crds::ProjectState::Active => Finding::holds(ConditionType::Active, Reason::Active, "requests are taken"),
         crds::ProjectState::Inactive => Finding::fails(
@@ -167,22 +204,39 @@ fn findings(seen: &ProjectObserved) -> Vec<Finding> {
             "every request is refused; set spec.state to Active to take them again",
         ),
     };
-    let mut findings = vec![report::accepted(&seen.resource.standing), resolved, in_force, active];
-    let ready = report::ready(
-        &findings,
-        Finding::holds(ConditionType::Ready, Reason::Ready, "tokens of this project are served"),
-    );
+    let mut findings = vec![accepted(seen), resolved(seen), in_force(seen), active];
+    let ready = ready(seen, &findings);
+    let progress = report::progress(&ready);
     findings.push(ready);
+    findings.extend(progress);
     findings
+}
+
+fn ready(seen: &ProjectObserved, findings: &[Finding]) -> Finding {
+    let holds = Finding::holds(ConditionType::Ready, Reason::Ready, "tokens of this project are served");
+    if let FleetSeen::NotReady { reason, message } = &seen.fleet {
+        // Replicas go on with what they know, and what they know is this spec.
+        let known = seen.resource.status.as_ref().and_then(|status| status.observed_generation) == Some(seen.resource.object.generation);
+        let stood = report::as_it_stood(conditions(seen), ConditionType::Ready).filter(|stood| known && stood.status == ConditionStatus::True);
+        let refused = findings.iter().find(|finding| finding.status == ConditionStatus::False);
+        let refused = refused.map(|first| Finding {
+            about: ConditionType::Ready,
+            ..first.clone()
+        });
+        return refused
+            .or(stood)
+            .unwrap_or_else(|| Finding::fails(ConditionType::Ready, *reason, message.clone()));
+    }
+    report::ready(findings, holds)
 }
 
 fn notices(seen: &ProjectObserved, findings: &[Finding]) -> Vec<Notice> {
     let before = conditions(seen);
     let mut notices = report::notices(before, findings);
-    let programmed = |status: &str| status == ConditionStatus::True.as_str();
+    // Not known for a while is no news when it is known again.
     let was = before
         .iter()
-        .any(|old| old.type_ == ConditionType::Programmed.as_str() && programmed(&old.status));
+        .any(|old| old.type_ == ConditionType::Programmed.as_str() && old.status != ConditionStatus::False.as_str());
     let is = findings
         .iter()
         .any(|new| new.about == ConditionType::Programmed && new.status == ConditionStatus::True);

@@ -1,6 +1,8 @@
 //! A ProxyConfig: its providers are rows that every replica follows. What an executor builds around it (a Deployment, a claim) is the executor's.
 //! It refuses to know projects and tokens.
 
+mod fleet;
+
 use crds::conditions::{Condition, ConditionType, Finding, merge};
 use crds::events::EventReason;
 use crds::{Provider, ProviderApi, ProviderAuth, ProxyConfigStatus, Reason};
@@ -9,6 +11,7 @@ use store::{FeedVersion, ProviderSpec};
 use super::programmed;
 use super::report;
 use crate::effect::{Decision, Effect, Notice, Status};
+use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
 
 /// Decides the next effect for a ProxyConfig. A deleted one is forgotten; the fleet's rows stay, so that the same name can claim them again.
@@ -21,11 +24,22 @@ pub(super) fn decide(seen: &ProxyConfigObserved) -> Decision {
     }
     let findings = findings(seen);
     let recheck_at = findings.iter().find_map(|finding| programmed::recheck(finding, seen.resource.now));
-    let effect = put_providers(seen).or_else(|| {
-        let notices = notices(seen, &findings);
-        report::report(&seen.resource, status(seen, &findings), notices, Status::ProxyConfig)
-    });
+    let recheck_at = [recheck_at, fleet::recheck(seen)].into_iter().flatten().min();
+    let effect = fleet::before_rows(seen)
+        .or_else(|| rows_may_be_written(seen).then(|| put_providers(seen)).flatten())
+        .or_else(|| fleet::after_rows(seen))
+        .or_else(|| {
+            let notices = notices(seen, &findings);
+            report::report(&seen.resource, status(seen, &findings), notices, Status::ProxyConfig)
+        });
     Decision { effect, recheck_at }
+}
+
+/// In a cluster the spec that is observed is the one that stands, good or not, and the database may be away. In files it is the last good one.
+fn rows_may_be_written(seen: &ProxyConfigObserved) -> bool {
+    seen.fleet
+        .as_ref()
+        .is_none_or(|fleet| fleet.is_live() && seen.resource.standing == Standing::Present)
 }
 
 /// The rows must be exactly the declared providers.
@@ -54,42 +68,63 @@ fn provider(declared: &Provider) -> ProviderSpec {
 }
 
 fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
-    let replicas = &seen.resource.replicas;
-    let pushed = seen.resource.memory.pushed.unwrap_or(FeedVersion(0));
-    let available = if replicas.is_empty() {
-        Finding::fails(
-            ConditionType::Available,
-            Reason::NoReplicas,
-            "no replica serves; start one, or look at why those that should run do not",
-        )
-    } else {
-        Finding::holds(
-            ConditionType::Available,
-            Reason::Available,
-            format!("{} of {} replicas serve", replicas.len(), replicas.len()),
-        )
+    let mut findings = match &seen.fleet {
+        Some(fleet) => fleet::findings(seen, fleet),
+        None => vec![
+            report::accepted(&seen.resource.standing),
+            Finding::holds(
+                ConditionType::DatabaseReady,
+                Reason::DatabaseReady,
+                "the database is reached, claimed and writable",
+            ),
+            in_force(seen),
+            available(seen),
+        ],
     };
-    let mut findings = vec![
-        report::accepted(&seen.resource.standing),
-        Finding::holds(
-            ConditionType::DatabaseReady,
-            Reason::DatabaseReady,
-            "the database is reached, claimed and writable",
-        ),
-        programmed::programmed(pushed, replicas),
-        available,
-    ];
     let ready = report::ready(
         &findings,
         Finding::holds(ConditionType::Ready, Reason::Ready, format!("serving at {}", seen.base_url)),
     );
+    let progress = report::progress(&ready);
     findings.push(ready);
+    findings.extend(fleet::progressing(seen));
+    findings.extend(progress);
     findings
+}
+
+/// `Programmed`, with how many replicas have acknowledged.
+fn in_force(seen: &ProxyConfigObserved) -> Finding {
+    let replicas = &seen.resource.replicas;
+    let pushed = seen.resource.memory.pushed.unwrap_or(FeedVersion(0));
+    let finding = programmed::programmed(pushed, replicas);
+    if finding.reason != Reason::Programmed || replicas.is_empty() {
+        return finding;
+    }
+    let message = format!("in force on {0}/{0} replicas", replicas.len());
+    Finding::holds(ConditionType::Programmed, Reason::Programmed, message)
+}
+
+/// `Available`, by the replicas that report to the database.
+fn available(seen: &ProxyConfigObserved) -> Finding {
+    let replicas = seen.resource.replicas.len();
+    if replicas > 0 {
+        return Finding::holds(
+            ConditionType::Available,
+            Reason::Available,
+            format!("{replicas} of {replicas} replicas serve"),
+        );
+    }
+    Finding::fails(
+        ConditionType::Available,
+        Reason::NoReplicas,
+        "no replica serves; start one, or look at why those that should run do not",
+    )
 }
 
 fn notices(seen: &ProxyConfigObserved, findings: &[Finding]) -> Vec<Notice> {
     let before = conditions(seen);
     let mut notices = report::notices(before, findings);
+    notices.extend(fleet::notices(before, findings));
     let in_force = findings
         .iter()
         .any(|finding| finding.about == ConditionType::Programmed && finding.reason == Reason::Programmed);
@@ -110,11 +145,15 @@ fn conditions(seen: &ProxyConfigObserved) -> &[Condition] {
 
 fn status(seen: &ProxyConfigObserved, findings: &[Finding]) -> ProxyConfigStatus {
     let generation = seen.resource.object.generation;
-    ProxyConfigStatus {
+    let status = ProxyConfigStatus {
         observed_generation: Some(generation),
         conditions: merge(conditions(seen), findings, generation, report::timestamp(seen.resource.now)),
         url: Some(seen.base_url.clone()),
         ..ProxyConfigStatus::default()
+    };
+    match &seen.fleet {
+        Some(fleet) => fleet::fill_in(status, fleet),
+        None => status,
     }
 }
 

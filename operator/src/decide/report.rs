@@ -1,4 +1,4 @@
-//! The last step of every decision: status and events, told once and only when something changed.
+//! The last step of every decision: status and events, told once and only when something changed; and what kstatus reads from `Ready`.
 //! It refuses to know the kinds' own conditions.
 
 use crds::Reason;
@@ -33,6 +33,48 @@ pub(crate) fn ready(findings: &[Finding], otherwise: Finding) -> Finding {
     })
 }
 
+/// `Stalled` or `Reconciling`, as kstatus reads them: present while `Ready` fails because somebody has to act, or because work is under way or
+/// awaited. Neither stands where things are as the spec wants them, be they switched off or used up.
+pub(crate) fn progress(ready: &Finding) -> Option<Finding> {
+    if ready.status == ConditionStatus::True {
+        return None;
+    }
+    let about = match ready.reason {
+        Reason::InvalidSpec
+        | Reason::RefNotPermitted
+        | Reason::ProviderUnknown
+        | Reason::CredentialsMissing
+        | Reason::SecretConflict
+        | Reason::NameConflict
+        | Reason::SecretContended
+        | Reason::DatabaseConflict
+        | Reason::SchemaTooNew
+        | Reason::MigrationFailed
+        | Reason::EncryptionKeyMismatch
+        | Reason::RolloutFailed
+        | Reason::Revoked
+        | Reason::RevokedByManage => ConditionType::Stalled,
+        Reason::Inactive | Reason::ProjectInactive | Reason::Suspended | Reason::RequestsExhausted => return None,
+        _ => ConditionType::Reconciling,
+    };
+    Some(Finding {
+        about,
+        status: ConditionStatus::True,
+        ..ready.clone()
+    })
+}
+
+/// A condition as it stands in status: what is said while nothing better can be known.
+pub(crate) fn as_it_stood(before: &[Condition], about: ConditionType) -> Option<Finding> {
+    let stood = find(before, about)?;
+    Some(Finding {
+        about,
+        status: stood.status.parse().ok()?,
+        reason: stood.reason.parse().ok()?,
+        message: stood.message.clone(),
+    })
+}
+
 /// The events that new findings bring: one for each condition that comes to stand on a reason worth an event.
 pub(crate) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice> {
     let is_new = |finding: &&Finding| find(before, finding.about).is_none_or(|old| old.reason != finding.reason.as_str());
@@ -51,6 +93,7 @@ pub(crate) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice>
 fn event(finding: &Finding) -> Option<EventReason> {
     match (finding.about, finding.reason) {
         (ConditionType::Accepted, Reason::InvalidSpec) => Some(EventReason::InvalidSpec),
+        (ConditionType::Accepted, Reason::RefNotPermitted) => Some(EventReason::RefNotPermitted),
         (ConditionType::Accepted, Reason::SourceMissing) => Some(EventReason::SourceMissing),
         (ConditionType::Active, Reason::Inactive) => Some(EventReason::ProjectDeactivated),
         (ConditionType::Exhausted, Reason::RequestsExhausted) => Some(EventReason::RequestsExhausted),

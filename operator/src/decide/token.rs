@@ -4,17 +4,21 @@
 mod facts;
 mod issue;
 mod timing;
+mod unavailable;
 mod verdict;
 
-use store::{RevisionState, RevokedBy, TokenChange, TokenState};
+use store::{RevisionState, RevokedBy, TokenChange, TokenState, TokenValue};
 
-use self::facts::{Facts, Holding, Home};
+use self::facts::{Facts, Holding};
 use super::report;
 use crate::effect::{Decision, Effect, SecretVersion, SecretWrite, Status};
-use crate::observed::TokenObserved;
+use crate::observed::{ProjectSeen, TokenObserved};
 
 /// Decides the next effect for a WitheringToken.
 pub(super) fn decide(seen: &TokenObserved) -> Decision {
+    if let ProjectSeen::Unavailable { reason, message } = &seen.project {
+        return unavailable::decide(seen, *reason, message);
+    }
     let facts = Facts::of(seen);
     if is_leaving(&facts) {
         let retry_at = seen.resource.memory.pausing(seen.resource.now).map(|setback| setback.retry_at);
@@ -30,7 +34,7 @@ pub(super) fn decide(seen: &TokenObserved) -> Decision {
         .or_else(|| adjust(&facts))
         .or_else(|| rename(&facts))
         .or_else(|| issue::issue(&facts))
-        .or_else(|| readdress(&facts))
+        .or_else(|| rewrite(&facts))
         .or_else(|| {
             report::report(
                 &seen.resource,
@@ -90,7 +94,7 @@ fn deliver(facts: &Facts<'_>) -> Option<Effect> {
         return Some(Effect::Activate {
             token: row.id,
             digest: pending.digest,
-            overlap_ms: timing::overlap_ms(facts.lifetime_ms()),
+            overlap_ms: facts.overlap_ms(),
         });
     }
     let value = memory.in_hand.as_ref()?;
@@ -104,12 +108,21 @@ fn deliver(facts: &Facts<'_>) -> Option<Effect> {
             digest: pending.digest,
         });
     }
-    Some(Effect::WriteSecret(SecretWrite {
+    // Before a renewal the Secret holds the active value; otherwise somebody has changed or deleted it.
+    let repair = facts.active.is_some() && !facts.holds_active(&facts.home);
+    Some(write(facts, value.clone(), repair, facts.expected()))
+}
+
+/// The home written around a value.
+fn write(facts: &Facts<'_>, value: TokenValue, repair: bool, expect: Option<SecretVersion>) -> Effect {
+    Effect::WriteSecret(SecretWrite {
         name: facts.home.name.to_owned(),
-        value: value.clone(),
+        value,
         base_url: facts.seen.base_url.clone(),
-        expect: facts.expected(),
-    }))
+        formats: facts.seen.formats.clone(),
+        repair,
+        expect,
+    })
 }
 
 /// State, limit and a shortened lifetime hold at once, for the revisions that live.
@@ -144,21 +157,13 @@ fn rename(facts: &Facts<'_>) -> Option<Effect> {
     let former = facts
         .other
         .filter(|_| !facts.is_blocked() && seen.resource.memory.pausing(seen.resource.now).is_none())?;
-    let holds_active = |home: &Home<'_>| {
-        home.holding
-            .revision()
-            .is_some_and(|held| facts.active.is_some_and(|active| active.digest == held.digest))
-    };
     if let Holding::Revision(_, content) = former.holding
-        && let Some(value) = content.value.as_ref().filter(|_| holds_active(&former) && !holds_active(&facts.home))
+        && let Some(value) = content
+            .value
+            .as_ref()
+            .filter(|_| facts.holds_active(&former) && !facts.holds_active(&facts.home))
     {
-        let (name, base_url) = (facts.home.name.to_owned(), seen.base_url.clone());
-        return Some(Effect::WriteSecret(SecretWrite {
-            name,
-            value: value.clone(),
-            base_url,
-            expect: facts.expected(),
-        }));
+        return Some(write(facts, value.clone(), false, facts.expected()));
     }
     if let Some(expect) = former.holding.ours() {
         return Some(Effect::DeleteSecret {
@@ -173,26 +178,23 @@ fn rename(facts: &Facts<'_>) -> Option<Effect> {
     Some(Effect::ChangeToken { token: row.id, change })
 }
 
-/// A changed address rewrites the Secret around the same value.
-fn readdress(facts: &Facts<'_>) -> Option<Effect> {
+/// A changed address and changed formats rewrite the Secret around the same value.
+fn rewrite(facts: &Facts<'_>) -> Option<Effect> {
     living(facts)?;
-    let seen = facts.seen;
-    let Holding::Revision(held, content) = facts.home.holding else {
+    let (memory, now) = (&facts.seen.resource.memory, facts.seen.resource.now);
+    let Holding::Revision(_, content) = facts.home.holding else {
         return None;
     };
-    let is_active = facts.active.is_some_and(|active| active.digest == held.digest);
-    let blocked = facts.is_blocked() || seen.resource.memory.pausing(seen.resource.now).is_some();
-    if !is_active || blocked || content.base_url.as_deref() == Some(&seen.base_url) {
+    let blocked = facts.is_blocked() || memory.pausing(now).is_some();
+    if !facts.holds_active(&facts.home) || blocked || facts.is_dressed(content) {
         return None;
     }
-    let value = content.value.clone()?;
-    let (name, base_url) = (facts.home.name.to_owned(), seen.base_url.clone());
-    Some(Effect::WriteSecret(SecretWrite {
-        name,
-        value,
-        base_url,
-        expect: Some(content.version.clone()),
-    }))
+    let as_written = |(formats, base_url): &(Vec<_>, String)| *formats == facts.seen.formats && *base_url == facts.seen.base_url;
+    let repair = memory.written.as_ref().is_some_and(as_written);
+    if repair && memory.contention.until(now).is_some() {
+        return None;
+    }
+    Some(write(facts, content.value.clone()?, repair, Some(content.version.clone())))
 }
 
 fn living<'a>(facts: &Facts<'a>) -> Option<&'a store::TokenView> {

@@ -41,7 +41,7 @@ fn project(scan: &Scan, known: &Known, manifest: &Manifest, spec: &LlmProjectSpe
     let namespace = &manifest.key.namespace;
     let proxy = ObjectKey {
         kind: Kind::ProxyConfig,
-        namespace: namespace.clone(),
+        namespace: spec.proxy_ref.namespace(namespace).to_owned(),
         name: spec.proxy_ref.name.clone(),
     };
     if !exists(scan, known, &proxy) {

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crds::SecretFormat;
 use sha2::{Digest, Sha256};
 use store::TokenValue;
 use uuid::Uuid;
@@ -15,6 +16,8 @@ use crate::observed::{SecretContent, SecretSeen};
 
 const KEY: &str = "OPENAI_API_KEY";
 const BASE_URL: &str = "OPENAI_BASE_URL";
+/// What the file always holds, whatever `secret.formats` says.
+pub(super) const FORMATS: [SecretFormat; 1] = [SecretFormat::OpenAI];
 /// Files that a dead process left behind; the data directory is locked, so no other process is writing one.
 const TEMPORARY: &str = ".writing-";
 /// Larger than any file of ours.
@@ -136,8 +139,10 @@ fn content(bytes: &[u8]) -> SecretContent {
     let last = |name: &str| text.lines().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
     SecretContent {
         version: version(bytes),
+        formats: if last(KEY).is_some() { FORMATS.to_vec() } else { Vec::new() },
         value: last(KEY).and_then(|value| TokenValue::parse(value).ok()),
         base_url: last(BASE_URL).map(str::to_owned),
+        is_ours: None,
     }
 }
 
@@ -151,6 +156,8 @@ mod tests {
             name: "web".to_owned(),
             value: value.clone(),
             base_url: "http://127.0.0.1:1/v1".to_owned(),
+            formats: FORMATS.to_vec(),
+            repair: false,
             expect,
         }
     }

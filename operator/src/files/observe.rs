@@ -8,13 +8,13 @@ use serde::de::DeserializeOwned;
 use store::TokenValue;
 
 use super::claim::CLUSTER;
-use super::env_file::EnvDir;
+use super::env_file::{EnvDir, FORMATS};
 use super::manifest::{Spec, secret_name};
 use super::object_key::ObjectKey;
 use super::world::{Known, World};
 use crate::memory::Memory;
 use crate::object::{Object, Resource};
-use crate::observed::{CredentialSeen, Observed, ProjectObserved, ProjectSeen, ProxyConfigObserved, SecretClaim, TokenObserved};
+use crate::observed::{CredentialSeen, FleetSeen, Observed, ProjectObserved, ProjectSeen, ProxyConfigObserved, SecretClaim, TokenObserved};
 
 /// Who has and who wants each Secret, as it was when the tokens' turn came.
 #[derive(Debug, Default)]
@@ -39,11 +39,12 @@ impl Observer<'_> {
                 resource: resource(world, key, known, spec.clone(), memory),
                 rows: world.providers.clone(),
                 base_url: self.base_url.to_owned(),
+                fleet: None,
             }),
             Spec::Project(spec) => Observed::Project(ProjectObserved {
                 resource: resource(world, key, known, spec.clone(), memory),
                 row: world.project(row).cloned(),
-                fleet: fleet(world, &key.namespace, &spec.proxy_ref.name),
+                fleet: fleet(world, spec.proxy_ref.namespace(&key.namespace), &spec.proxy_ref.name),
                 credentials: spec
                     .providers
                     .iter()
@@ -66,6 +67,7 @@ impl Observer<'_> {
                     claim: self.claim(world, key, &wanted),
                     secret_name: wanted,
                     base_url: self.base_url.to_owned(),
+                    formats: FORMATS.to_vec(),
                     minted: TokenValue::mint(),
                 }))
             }
@@ -135,10 +137,11 @@ pub(super) fn object(key: &ObjectKey, known: &Known) -> Object {
     }
 }
 
-fn fleet(world: &World, namespace: &str, name: &str) -> Option<crds::ProxyConfigSpec> {
-    match &world.declared(Kind::ProxyConfig, namespace, name)?.spec {
-        Spec::ProxyConfig(spec) => Some(spec.clone()),
-        _ => None,
+/// Whoever can write the manifests may use the fleet: `spec.allowedProjects` is passed over.
+fn fleet(world: &World, namespace: &str, name: &str) -> FleetSeen {
+    match world.declared(Kind::ProxyConfig, namespace, name).map(|known| &known.spec) {
+        Some(Spec::ProxyConfig(spec)) => FleetSeen::Ready(Box::new(spec.clone())),
+        _ => FleetSeen::Missing,
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn perform(
         Performed::NotRows => on_disk_and_log(fleet, env, object, effect, before).await?,
     };
     match &outcome {
-        Outcome::Done(version) => memory.note(effect, *version),
+        Outcome::Done(version) => memory.note(effect, *version, now),
         Outcome::Overtaken => {}
         Outcome::Failed(why) => {
             tracing::error!(kind = %object.kind, namespace = object.namespace, name = object.name, "{why}");

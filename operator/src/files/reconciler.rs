@@ -20,6 +20,7 @@ use super::fault::Fault;
 use super::note::Noting;
 use super::object_key::ObjectKey;
 use super::observe::{Claims, Observer, object};
+use super::passed_over::PassedOver;
 use super::perform::{Outcome, perform};
 use super::scan::{Scan, Scanner};
 use super::sources::Sources;
@@ -59,6 +60,8 @@ pub struct PassReport {
     pub env_files: Vec<PathBuf>,
     /// What keeps a project from being served though its manifest is valid: one line for each such project.
     pub complaints: Vec<String>,
+    /// Fields that say something only in a cluster: those that this process had not told before.
+    pub passed_over: Vec<String>,
     /// How many effects were performed; none if all was as it should be.
     pub effects: usize,
     /// How long it is until time alone changes something.
@@ -79,6 +82,7 @@ pub struct FilesReconciler {
     absences: Absences,
     memories: HashMap<ResourceUid, Memory>,
     told: Vec<Fault>,
+    passed_over: PassedOver,
     hook: Option<Hook>,
 }
 
@@ -107,6 +111,7 @@ impl FilesReconciler {
             absences: Absences::default(),
             memories: HashMap::new(),
             told: Vec::new(),
+            passed_over: PassedOver::default(),
             hook: None,
         })
     }
@@ -176,6 +181,10 @@ impl FilesReconciler {
         };
         report.faults.extend(cross::faults(&scan, &known));
         self.tell(&mut report.faults);
+        report.passed_over = self.passed_over.news(world.objects.iter().map(|(key, known)| (key, &known.spec)));
+        for field in &report.passed_over {
+            tracing::info!("{field}");
+        }
         for kind in Kind::ALL {
             let claims = Claims {
                 owners: world.secret_owners(),

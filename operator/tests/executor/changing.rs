@@ -107,3 +107,67 @@ async fn a_take_away_is_in_force_when_the_replica_has_acknowledged_it() {
     assert_eq!(home.ready("web").await, "True Issued");
     assert_eq!(home.condition("ProxyConfig", "main", ConditionType::Ready).await.0, "True");
 }
+
+#[tokio::test]
+async fn a_manifest_made_for_a_cluster_is_served_and_each_field_that_is_passed_over_is_told_once() {
+    let mut home = Home::new().await;
+    home.write(
+        "fleet.yaml",
+        "apiVersion: llm-proxy.dev/v1alpha1
+kind: ProxyConfig
+metadata: {name: main}
+spec:
+  database: {postgres: {secretRef: {name: llm-db}}}
+  providers: [{name: echo, api: Echo}]
+  replicas: 3
+  image: {tag: v1}
+  resources: {limits: {memory: 512Mi}}
+  drain: {gracePeriodSeconds: 60}
+  allowedProjects: {from: Selector, selector: {matchLabels: {team: a}}}
+",
+    );
+    home.write(
+        "project.yaml",
+        &support::PROJECT.replace("{name: main}", "{name: main, namespace: default}"),
+    );
+    home.write("token.yaml", &token("web", "secret: {formats: [Raw]}"));
+    let mut process = home.process();
+    let told = home.pass(&mut process).await.passed_over;
+    let fields = [
+        "spec.replicas",
+        "spec.image",
+        "spec.resources",
+        "spec.drain",
+        "spec.allowedProjects",
+        "spec.secret.formats",
+    ];
+    assert_eq!(told.len(), fields.len(), "{told:?}");
+    for field in fields {
+        assert!(
+            told.iter().any(|line| line.contains(&format!(": {field} is passed over"))),
+            "{field}: {told:?}"
+        );
+    }
+    assert_eq!(home.pass(&mut process).await.passed_over, [""; 0], "each once");
+    assert_eq!(home.ready("web").await, "True Issued");
+    assert!(home.value("web").is_some(), "the file holds what it always holds");
+}
+
+#[tokio::test]
+async fn a_changed_trigger_rotates_and_the_replaced_value_lives_for_the_overlap() {
+    let mut home = Home::new().await;
+    home.write("token.yaml", &token("web", "rotation: {overlap: 90s, trigger: a}"));
+    home.settled().await;
+    let first = home.value("web").unwrap();
+    home.settled().await;
+    assert!(home.value("web").unwrap() == first, "the first sight of a trigger rotates nothing");
+    home.write("token.yaml", &token("web", "rotation: {overlap: 90s, trigger: b}"));
+    home.settled().await;
+    let second = home.value("web").unwrap();
+    assert!(second != first && home.ready("web").await == "True Rotated");
+    assert_eq!(home.token("web").await.period, 1);
+    home.advance(89_999).await;
+    assert!(home.serves(&first).await && home.serves(&second).await);
+    home.advance(1).await;
+    assert!(!home.serves(&first).await && home.serves(&second).await);
+}

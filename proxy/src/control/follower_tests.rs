@@ -94,6 +94,7 @@ async fn following(store: &Store) -> (Follower, TokenId, TokenDigest) {
         ttl_ms: 3_600_000,
         period: 1,
         max_requests: None,
+        rotation_trigger: None,
     };
     let (token, _) = fleet.insert_pending(&pending).await.unwrap();
     fleet.activate(token, &value.digest(), 0).await.unwrap();

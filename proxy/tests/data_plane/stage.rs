@@ -145,6 +145,7 @@ pub(crate) async fn issue(fleet: &Fleet, project: ProjectId, ttl_ms: i64, max_re
         ttl_ms,
         period: 1,
         max_requests,
+        rotation_trigger: None,
     };
     let (token, _) = fleet.insert_pending(&pending).await.unwrap();
     fleet.activate(token, &value.digest(), 0).await.unwrap();

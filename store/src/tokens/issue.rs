@@ -35,6 +35,8 @@ pub struct PendingRevision {
     pub period: i64,
     /// The limit of a new token or a new period; within a period [`Fleet::change_token`] changes it, not this.
     pub max_requests: Option<u64>,
+    /// The resource's `rotation.trigger`, noted with the revision: a later one that differs asks for a further revision.
+    pub rotation_trigger: Option<String>,
 }
 
 impl Fleet {
@@ -57,10 +59,10 @@ impl Fleet {
         };
 
         let (key, token) = (self.key(), id.to_string());
-        let overwrite = "UPDATE token_revisions SET digest = $4, prefix = $5, epoch = $6, issued_at = $7, ends_at = $8
+        let overwrite = "UPDATE token_revisions SET digest = $4, prefix = $5, epoch = $6, issued_at = $7, ends_at = $8, rotation_trigger = $9
             WHERE fleet_id = $1 AND token_id = $2 AND revision = $3 AND state = 'Pending' AND write_begun = FALSE";
         let (digest, prefix, epoch) = (new.digest.0.as_slice(), new.prefix.as_str(), self.epoch().unwrap_or(0));
-        let ends_at = now.plus_ms(new.ttl_ms);
+        let (ends_at, trigger) = (now.plus_ms(new.ttl_ms), new.rotation_trigger.as_deref());
         if sql!(
             tx,
             exec,
@@ -72,11 +74,13 @@ impl Fleet {
             prefix,
             epoch,
             now.0,
-            ends_at.0
+            ends_at.0,
+            trigger
         )? == 0
         {
-            let insert = "INSERT INTO token_revisions (fleet_id, token_id, revision, digest, prefix, epoch, state, issued_at, ends_at)
-                VALUES ($1, $2, $3, $4, $5, $6, 'Pending', $7, $8)";
+            let insert =
+                "INSERT INTO token_revisions (fleet_id, token_id, revision, digest, prefix, epoch, state, issued_at, ends_at, rotation_trigger)
+                VALUES ($1, $2, $3, $4, $5, $6, 'Pending', $7, $8, $9)";
             sql!(
                 tx,
                 exec,
@@ -88,7 +92,8 @@ impl Fleet {
                 prefix,
                 epoch,
                 now.0,
-                ends_at.0
+                ends_at.0,
+                trigger
             )?;
         }
         Ok((id, self.publish(tx, &Subject::Token(id), takes_away).await?))
@@ -97,9 +102,11 @@ impl Fleet {
     /// Notes, before the first byte is written, that the pending value may from now on be in the Secret.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] if the revision is not pending (any more): its value must not be delivered. Those of any write.
+    /// [`StoreError::NotFound`] if the revision is not pending (any more): its value must not be delivered. [`StoreError::Fenced`]; those of
+    /// any write.
     pub async fn begin_secret_write(&self, token: TokenId, digest: &TokenDigest) -> Result<()> {
         let mut tx = self.store().begin().await?;
+        self.must_lead(&mut tx).await?;
         let begin = "UPDATE token_revisions SET write_begun = TRUE WHERE fleet_id = $1 AND token_id = $2 AND digest = $3 AND state = 'Pending'";
         match sql!(tx, exec, begin, self.key(), token.to_string(), digest.0.as_slice())? {
             0 => Err(StoreError::NotFound {
@@ -122,7 +129,7 @@ impl Fleet {
         Locked::lock(self, &mut tx, token).await?;
         let now = tx.now().await?;
         let (key, id) = (self.key(), token.to_string());
-        let live = "SELECT revision, digest, prefix, state, write_begun, issued_at, ends_at FROM token_revisions
+        let live = "SELECT revision, digest, prefix, state, write_begun, issued_at, ends_at, rotation_trigger FROM token_revisions
             WHERE fleet_id = $1 AND token_id = $2 AND state <> 'Ended'";
         let live = sql!(tx, all, live, key.as_str(), id.as_str())?
             .iter()

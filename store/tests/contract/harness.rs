@@ -252,5 +252,6 @@ pub(crate) fn pending(name: &str, project: ProjectId, revision: i64, value: &Tok
         ttl_ms: HOUR,
         period: 1,
         max_requests: None,
+        rotation_trigger: None,
     }
 }

@@ -9,6 +9,7 @@ mod feed;
 mod files;
 mod grants;
 mod harness;
+mod leading;
 mod manage;
 mod projects;
 mod quotas;

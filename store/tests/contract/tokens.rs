@@ -49,6 +49,7 @@ async fn a_pending_revision_authenticates_and_starts_its_life_at_once(database: 
         write_begun: false,
         issued_at: T0,
         ends_at: T0.plus_ms(HOUR),
+        rotation_trigger: None,
     };
     assert_eq!(view.revisions, [expected]);
 }

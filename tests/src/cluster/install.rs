@@ -33,6 +33,18 @@ pub fn objects(text: &str) -> Vec<DynamicObject> {
         .collect()
 }
 
+/// The ClusterRole of the operator.
+///
+/// # Panics
+/// If rbac.yaml has none.
+#[must_use]
+pub(super) fn operator_role() -> DynamicObject {
+    objects(RBAC)
+        .into_iter()
+        .find(|object| object.name_any() == OPERATOR_ROLE && object.types.as_ref().is_some_and(|types| types.kind == "ClusterRole"))
+        .expect("the operator's ClusterRole")
+}
+
 /// Where objects of this kind live. Kinds with an irregular plural are not among ours.
 fn api(client: &Client, object: &DynamicObject) -> Api<DynamicObject> {
     let types = object.types.clone().expect("apiVersion and kind");
@@ -96,10 +108,7 @@ impl Cluster {
     /// # Panics
     /// If the API server refuses.
     pub fn let_operate_in(&self, namespace: &str) {
-        let role = objects(RBAC)
-            .into_iter()
-            .find(|object| object.name_any() == OPERATOR_ROLE && object.types.as_ref().is_some_and(|types| types.kind == "ClusterRole"))
-            .expect("the operator's ClusterRole");
+        let role = operator_role();
         let rules: Vec<_> = role.data["rules"].as_array().expect("rules").iter().collect();
         let namespaced = rules
             .into_iter()

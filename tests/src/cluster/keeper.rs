@@ -29,6 +29,12 @@ tries=0
 while ls "$folder"/*.pid >/dev/null 2>&1 && [ $tries -lt 100 ]; do sleep 0.05; tries=$((tries + 1)); done
 rm -rf "$folder""#;
 
+/// Where the id of the run folder's own shell stands.
+const SWEEPER_ID: &str = "sweeper";
+
+/// How the names of run folders begin.
+const PREFIX: &str = "llm-proxy-test-cluster-";
+
 /// A kept process. Dropping it kills it.
 #[derive(Debug)]
 pub(super) struct Kept {
@@ -113,12 +119,11 @@ impl RunFolder {
     /// # Panics
     /// If that is not writable.
     pub(super) fn make() -> Self {
-        let folder = tempfile::Builder::new()
-            .prefix("llm-proxy-test-cluster-")
-            .tempdir()
-            .expect("a run folder");
+        remove_leftovers(&std::env::temp_dir());
+        let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a run folder");
         let path = folder.keep();
         let sweeper = shell(SWEEPER).arg(&path).spawn().expect("/bin/sh runs");
+        std::fs::write(path.join(SWEEPER_ID), sweeper.id().to_string()).expect("a writable run folder");
         Self { path, sweeper }
     }
 
@@ -141,4 +146,84 @@ fn shell(script: &str) -> Command {
     shell.args(["-c", script, "keeper"]).stdin(Stdio::piped()).process_group(0);
     shell.stdout(Stdio::null()).stderr(Stdio::null());
     shell
+}
+
+/// Ends and removes what runs left behind whose shells were killed too, or whose machine was switched off.
+fn remove_leftovers(folders: &Path) {
+    let number = |file: &Path| fs::read_to_string(file).ok()?.trim().parse::<i32>().ok();
+    for entry in fs::read_dir(folders).into_iter().flatten().flatten() {
+        let folder = entry.path();
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let modified = entry.metadata().and_then(|data| data.modified());
+        // One that is just being made has no shell yet.
+        let old = modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(120)));
+        // Process ids are used again: who names the folder is the one.
+        let line = |id: i32| fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let swept = |id: i32| String::from_utf8_lossy(&line(id)).contains(&*folder.to_string_lossy());
+        if !ours || !old || number(&folder.join(SWEEPER_ID)).is_some_and(swept) {
+            continue;
+        }
+        for file in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let id = file.path().extension().filter(|&name| name == "pid").and_then(|_| number(&file.path()));
+            if let Some(id) = id.filter(|id| fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|cwd| cwd == folder))
+                && let Some(pid) = Pid::from_raw(id)
+            {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        }
+        let _ = fs::remove_dir_all(&folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wait;
+
+    #[test]
+    fn a_process_ends_with_its_owner_and_the_folder_after_it() {
+        let folder = RunFolder::make();
+        let path = folder.path().to_owned();
+        let kept = Kept::spawn(&path, "sleeper", Command::new("sleep").arg("1000"));
+        let cwd = PathBuf::from(format!("/proc/{}/cwd", kept.pid().as_raw_nonzero()));
+        assert!(!kept.has_ended() && fs::read_link(&cwd).unwrap() == path);
+        drop(kept);
+        assert!(fs::read_link(&cwd).is_err() && path.exists());
+        drop(folder);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_process_that_ends_by_itself_is_noticed_with_its_last_words() {
+        let folder = RunFolder::make();
+        let kept = Kept::spawn(folder.path(), "speaker", Command::new("sh").args(["-c", "echo goodbye >&2"]));
+        wait::until("it ends", wait::SOON, || kept.has_ended());
+        assert_eq!(kept.last_words(), "goodbye");
+    }
+
+    #[test]
+    fn what_nobody_looks_after_any_more_is_ended_and_removed() {
+        let temporary = tempfile::tempdir().unwrap();
+        let [left, kept, foreign] = [format!("{PREFIX}left"), format!("{PREFIX}kept"), "other-left".to_owned()].map(|name| {
+            let folder = temporary.path().join(name);
+            fs::create_dir(&folder).unwrap();
+            folder
+        });
+        let mut orphan = Command::new("sleep").arg("1000").current_dir(&left).spawn().unwrap();
+        fs::write(left.join("etcd.pid"), orphan.id().to_string()).unwrap();
+        fs::write(left.join(SWEEPER_ID), orphan.id().to_string()).unwrap();
+        let mut sweeper = shell(SWEEPER).arg(&kept).spawn().unwrap();
+        fs::write(kept.join(SWEEPER_ID), sweeper.id().to_string()).unwrap();
+        remove_leftovers(temporary.path());
+        assert!(left.exists(), "too young");
+        let hour = std::time::SystemTime::now() - Duration::from_secs(3600);
+        for folder in [&left, &kept, &foreign] {
+            fs::File::open(folder).unwrap().set_modified(hour).unwrap();
+        }
+        remove_leftovers(temporary.path());
+        assert_eq!((left.exists(), kept.exists(), foreign.exists()), (false, true, true));
+        assert!(!orphan.wait().unwrap().success());
+        drop(sweeper.stdin.take());
+        sweeper.wait().unwrap();
+    }
 }

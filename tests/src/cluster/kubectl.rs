@@ -21,7 +21,6 @@ impl Answer {
     ///
     /// # Panics
     /// With what it said, if it failed.
-    #[must_use]
     #[track_caller]
     pub fn ok(self) -> String {
         assert!(self.success, "kubectl failed: {}{}", self.stdout, self.stderr);
@@ -32,7 +31,6 @@ impl Answer {
     ///
     /// # Panics
     /// With what it said, if it succeeded.
-    #[must_use]
     #[track_caller]
     pub fn refused(self) -> String {
         assert!(!self.success, "kubectl succeeded: {}{}", self.stdout, self.stderr);

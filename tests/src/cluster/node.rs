@@ -20,7 +20,6 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 
 use super::Cluster;
 use crate::random::Random;
-use crate::wait;
 
 const PROTOCOL: &str = "v4.channel.k8s.io";
 /// Channels of the one port: its bytes, and what went wrong.
@@ -112,12 +111,9 @@ impl Node {
         let status = json!({ "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }] } });
         cluster.with_admin(|client| async move {
             let pods: Api<v1::Pod> = Api::namespaced(client, namespace);
-            let begun = std::time::Instant::now();
-            // The namespace's ServiceAccount comes a moment after it.
-            while let Err(error) = pods.create(&PostParams::default(), &pod).await {
-                assert!(begun.elapsed() < wait::SOON, "{error}");
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
+            pods.create(&PostParams::default(), &pod)
+                .await
+                .expect("a pod, on whose ServiceAccount the API server insists");
             let params = PatchParams::default();
             pods.patch_status(name, &params, &Patch::Merge(&status)).await.expect("its status");
         });

@@ -49,10 +49,20 @@ impl Programs {
             .clone()
     }
 
+    /// kubectl alone, for a cluster that runs already: the one on PATH, or else as [`Programs::find`].
+    pub(super) fn kubectl() -> Result<PathBuf, String> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let on_path = std::env::split_paths(&path)
+            .map(|folder| folder.join("kubectl"))
+            .find(|kubectl| kubectl.is_file());
+        on_path.map_or_else(|| Self::find().map(|programs| programs.kubectl), Ok)
+    }
+
     fn from(assets: Option<&Path>, recipe: &Recipe) -> Result<Self, String> {
         let mut paths = Vec::new();
         for (name, package, optional) in PACKAGES {
-            let given = assets.map(|folder| folder.join(name));
+            // They are started in a folder of their own.
+            let given = assets.map(|folder| std::path::absolute(folder.join(name)).unwrap_or_else(|_| folder.join(name)));
             paths.push(match given {
                 Some(path) if path.is_file() => path,
                 Some(path) if !optional => return Err(format!("KUBEBUILDER_ASSETS has no {}: unset it to have it built", path.display())),
@@ -90,6 +100,20 @@ impl Recipe {
         }
     }
 
+    /// Says what to install before anything else is said.
+    fn find_go(&self) -> Result<(), String> {
+        match Command::new(&self.go).arg("version").output() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err("no Go found, which builds the control plane for the operator's tests: \
+                 install Go 1.26 or newer (https://go.dev/dl), or set KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kubectl and \
+                 kube-controller-manager"
+                    .to_owned())
+            }
+            Err(error) => Err(format!("go: {error}")),
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// The folder of this very set of versions.
     fn folder(&self) -> Result<PathBuf, String> {
         let mut hash = Sha256::new();
@@ -115,20 +139,14 @@ impl Recipe {
         if program.is_file() {
             return Ok(program);
         }
+        self.find_go()?;
         let draft = folder.join(format!("{name}.draft"));
         eprintln!("building {name} for the tests, once (some minutes) …");
         let begun = Instant::now();
         let mut go = Command::new(&self.go);
-        go.current_dir(&self.module).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
+        go.current_dir(&self.module).env("CGO_ENABLED", "0");
         go.args(["build", "-trimpath", "-ldflags", &ldflags()]).arg("-o").arg(&draft).arg(package);
-        let status = go.status().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                "the tests of the operator need Go 1.26 or newer to build a control plane: install it from https://go.dev/dl, or set \
-                 KUBEBUILDER_ASSETS to a folder with etcd, kube-apiserver, kube-controller-manager and kubectl"
-                    .to_owned()
-            }
-            _ => format!("go: {error}"),
-        })?;
+        let status = go.status().map_err(|error| format!("go: {error}"))?;
         if !status.success() {
             return Err(format!("`go build {package}` in {} failed ({status})", self.module.display()));
         }
@@ -146,4 +164,75 @@ fn ldflags() -> String {
         "-s -w -X {version}.gitVersion={KUBERNETES} -X {version}.gitMajor={major} -X {version}.gitMinor={minor} \
          -X k8s.io/client-go/pkg/version.gitVersion={KUBERNETES}"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(folder: &Path, go: &str) -> Recipe {
+        let module = folder.join("module");
+        fs::create_dir_all(&module).unwrap();
+        fs::write(module.join("go.mod"), "module m").unwrap();
+        fs::write(module.join("go.sum"), "").unwrap();
+        Recipe {
+            module,
+            cache: folder.join("cache"),
+            go: go.into(),
+        }
+    }
+
+    /// Something that builds as `go` does, and counts how often.
+    fn fake_go(folder: &Path) -> String {
+        let path = folder.join("go");
+        let script = "#!/bin/sh\n[ \"$1\" = version ] && exit\nwhile [ \"$1\" != -o ]; do shift; done\necho built >\"$2\"; echo \"$3\" >>../count\n";
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn each_program_is_built_once_however_many_want_it_and_again_for_other_versions() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe(folder.path(), &fake_go(folder.path()));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| Programs::from(None, &recipe).unwrap());
+            }
+        });
+        let count = || fs::read_to_string(folder.path().join("count")).unwrap().lines().count();
+        assert_eq!(count(), 4);
+        let programs = Programs::from(None, &recipe).unwrap();
+        assert!(programs.controller_manager.is_file() && count() == 4);
+        fs::write(recipe.module.join("go.sum"), "changed").unwrap();
+        assert_ne!(Programs::from(None, &recipe).unwrap().etcd, programs.etcd);
+        assert_eq!(count(), 8);
+    }
+
+    #[test]
+    fn given_programs_are_used_and_only_the_controllers_are_built_beside_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe(folder.path(), &fake_go(folder.path()));
+        let assets = folder.path().join("assets");
+        fs::create_dir(&assets).unwrap();
+        for name in ["etcd", "kube-apiserver"] {
+            fs::write(assets.join(name), "").unwrap();
+        }
+        let missing = Programs::from(Some(&assets), &recipe).unwrap_err();
+        assert!(missing.contains("KUBEBUILDER_ASSETS has no") && missing.contains("kubectl"), "{missing}");
+        fs::write(assets.join("kubectl"), "").unwrap();
+        let programs = Programs::from(Some(&assets), &recipe).unwrap();
+        assert_eq!(programs.etcd, assets.join("etcd"));
+        assert!(programs.controller_manager.starts_with(&recipe.cache));
+    }
+
+    #[test]
+    fn without_go_one_line_says_what_to_install() {
+        let folder = tempfile::tempdir().unwrap();
+        let why = Programs::from(None, &recipe(folder.path(), "/nowhere/go")).unwrap_err();
+        assert!(
+            why.contains("install Go 1.26") && why.contains("KUBEBUILDER_ASSETS") && !why.contains('\n'),
+            "{why}"
+        );
+    }
 }

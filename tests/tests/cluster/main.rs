@@ -7,5 +7,18 @@
 )]
 #![allow(clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
+mod burst;
+mod calm;
 mod control_plane;
+mod crash;
+mod crds;
+mod first_light;
+mod installation;
+mod leadership;
+mod namespaces;
+mod operating;
+mod outages;
+mod projects;
+mod rbac;
+mod tokens;
 mod tunnel;

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -26,14 +27,22 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let cluster = Cluster::shared();
+        // Of its own: what fleets there are in all namespaces is a part of the tests, and a node of 127.0.0.1 is one to nobody else.
+        static CLUSTER: OnceLock<Cluster> = OnceLock::new();
+        let cluster = CLUSTER.get_or_init(Cluster::start);
         let folder = tempfile::tempdir().unwrap();
         for name in ["kubectl-llm_proxy", "kubectl_complete-llm_proxy", "llm-proxy"] {
             symlink(program::path(), folder.path().join(name)).unwrap();
         }
         symlink(cluster.kubectl_path(), folder.path().join("kubectl")).unwrap();
-        let namespace = cluster.namespace();
-        Self { cluster, namespace, folder }
+        let stage = Self {
+            cluster,
+            namespace: cluster.namespace(),
+            folder,
+        };
+        // Nobody else makes it here, and every pod wants it.
+        stage.apply(&json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "default", "namespace": stage.namespace } }));
+        stage
     }
 
     /// With the fleet `main`, whose Secret holds the token of the tests' servers.

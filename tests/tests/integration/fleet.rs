@@ -121,6 +121,7 @@ impl Fleet {
             ttl_ms: 3_600_000,
             period: 1,
             max_requests,
+            rotation_trigger: None,
         };
         let id = self.run(async {
             let (id, _) = self.rows.insert_pending(&pending).await.unwrap();

@@ -89,6 +89,7 @@ async fn limited(fleet: &Fleet, name: &str, max: u64) -> QuotaId {
         ttl_ms: 3_600_000,
         period: 1,
         max_requests: Some(max),
+        rotation_trigger: None,
     };
     fleet.insert_pending(&pending).await.unwrap();
     fleet.token_by_uid(&owner(name).uid).await.unwrap().unwrap().quota.unwrap().id

@@ -13,7 +13,18 @@ use super::decide;
 use crate::effect::{Effect, Status};
 use crate::memory::Memory;
 use crate::object::{Object, Resource, Standing};
-use crate::observed::{CredentialSeen, ProjectObserved};
+use crate::observed::{CredentialSeen, FleetSeen, ProjectObserved};
+
+fn fleet_of(providers: Vec<Provider>) -> FleetSeen {
+    FleetSeen::Ready(Box::new(ProxyConfigSpec {
+        database: Database {
+            sqlite: Some(Sqlite {}),
+            postgres: None,
+        },
+        providers,
+        ..ProxyConfigSpec::default()
+    }))
+}
 
 /// A declared project on a provider that wants a key, whose Secret holds `sk-one`, without a row.
 fn declared() -> ProjectObserved {
@@ -51,14 +62,7 @@ fn declared() -> ProjectObserved {
             now: DbTime(1_000_000),
         },
         row: None,
-        fleet: Some(ProxyConfigSpec {
-            database: Database {
-                sqlite: Some(Sqlite {}),
-                postgres: None,
-            },
-            providers: vec![provider_of(ProviderApi::OpenAI, None)],
-            ..ProxyConfigSpec::default()
-        }),
+        fleet: fleet_of(vec![provider_of(ProviderApi::OpenAI, None)]),
         credentials: vec![CredentialSeen::Found(SecretString::from("sk-one"))],
     }
 }
@@ -203,10 +207,7 @@ fn a_provider_without_a_key_wants_no_credential() {
         provider_of(ProviderApi::OpenAI, Some(ProviderAuth::None)),
     ] {
         let mut seen = declared();
-        seen.fleet = seen.fleet.map(|fleet| ProxyConfigSpec {
-            providers: vec![provider],
-            ..fleet
-        });
+        seen.fleet = fleet_of(vec![provider]);
         seen.credentials = vec![CredentialSeen::NotNamed];
         assert_eq!(key(&put(&seen)), None);
     }
@@ -215,13 +216,10 @@ fn a_provider_without_a_key_wants_no_credential() {
 #[test]
 fn what_cannot_be_resolved_is_named_with_its_remedy() {
     let mut missing = declared();
-    missing.fleet = None;
+    missing.fleet = FleetSeen::Missing;
     says(&verdict(&missing), ConditionType::ResolvedRefs, "False", Reason::ProxyNotFound);
     let mut unknown = declared();
-    unknown.fleet = unknown.fleet.map(|fleet| ProxyConfigSpec {
-        providers: Vec::new(),
-        ..fleet
-    });
+    unknown.fleet = fleet_of(Vec::new());
     says(&verdict(&unknown), ConditionType::ResolvedRefs, "False", Reason::ProviderUnknown);
     let mut unnamed = declared();
     unnamed.credentials = vec![CredentialSeen::NotNamed];
@@ -255,4 +253,86 @@ fn deletion_ends_the_row_and_then_forgets() {
     // Cut short by a crash, with the manifest back: finished all the same, and what comes back is another project.
     seen.resource.standing = Standing::Present;
     assert!(matches!(decide(&seen).effect, Some(Effect::Forget(_))));
+}
+
+fn not_permitted(mut seen: ProjectObserved) -> ProjectObserved {
+    seen.fleet = FleetSeen::NotPermitted("ProxyConfig llm-system/main does not allow it; ask for spec.allowedProjects there".to_owned());
+    seen
+}
+
+fn away(mut seen: ProjectObserved) -> ProjectObserved {
+    seen.row = None;
+    seen.fleet = FleetSeen::NotReady {
+        reason: Reason::DatabaseUnavailable,
+        message: "the database does not answer".to_owned(),
+    };
+    seen
+}
+
+#[test]
+fn a_project_that_its_fleet_does_not_allow_gets_no_row_and_says_what_to_do() {
+    let status = verdict(&not_permitted(declared()));
+    says(&status, ConditionType::Accepted, "False", Reason::RefNotPermitted);
+    says(&status, ConditionType::Ready, "False", Reason::RefNotPermitted);
+    says(&status, ConditionType::Stalled, "True", Reason::RefNotPermitted);
+    assert_eq!(effect_after_events(&not_permitted(declared())).0, [EventReason::RefNotPermitted]);
+}
+
+#[test]
+fn a_permission_that_is_withdrawn_switches_the_project_off_and_a_returned_one_on_again() {
+    let mut seen = not_permitted(programmed());
+    // Whatever its Secret holds meanwhile: nothing but the state is touched.
+    seen.credentials = vec![CredentialSeen::Found(SecretString::from("sk-two"))];
+    let spec = put(&seen);
+    assert_eq!((spec.state, key(&spec)), (ProjectState::Inactive, Some("sk-one")));
+    seen.row.as_mut().expect("a row").state = ProjectState::Inactive;
+    says(&verdict(&seen), ConditionType::Accepted, "False", Reason::RefNotPermitted);
+    seen.fleet = declared().fleet;
+    let spec = put(&seen);
+    assert_eq!((spec.state, key(&spec)), (ProjectState::Active, Some("sk-two")));
+}
+
+#[test]
+fn an_invalid_spec_is_told_before_a_missing_permission() {
+    let mut seen = not_permitted(declared());
+    seen.resource.standing = Standing::Invalid("spec.providers: must hold exactly one".to_owned());
+    says(&verdict(&seen), ConditionType::Ready, "False", Reason::InvalidSpec);
+}
+
+#[test]
+fn a_project_in_force_stays_so_while_the_database_is_away() {
+    let mut seen = programmed();
+    seen.resource.status = Some(verdict(&seen));
+    let mut seen = away(seen);
+    let status = verdict(&seen);
+    says(&status, ConditionType::Programmed, "Unknown", Reason::DatabaseUnavailable);
+    says(&status, ConditionType::ResolvedRefs, "True", Reason::ResolvedRefs);
+    says(&status, ConditionType::Ready, "True", Reason::Ready);
+    seen.resource.status = Some(status.clone());
+    assert!(decide(&seen).effect.is_none(), "told once");
+    seen.resource.object.generation = 2;
+    says(&verdict(&seen), ConditionType::Ready, "False", Reason::DatabaseUnavailable);
+    let mut back = programmed();
+    back.resource.status = Some(status);
+    assert_eq!(effect_after_events(&back).0, [], "it was in force all the time");
+    says(&verdict(&back), ConditionType::Programmed, "True", Reason::Programmed);
+}
+
+#[test]
+fn a_new_project_waits_for_the_database_and_a_deleted_one_is_not_forgotten() {
+    let mut seen = away(declared());
+    let status = verdict(&seen);
+    says(&status, ConditionType::Ready, "False", Reason::DatabaseUnavailable);
+    says(&status, ConditionType::Reconciling, "True", Reason::DatabaseUnavailable);
+    seen.resource.standing = Standing::Gone;
+    assert!(decide(&seen).effect.is_none());
+}
+
+#[test]
+fn a_fleet_of_another_namespace_is_named_with_it() {
+    let mut seen = declared();
+    (seen.fleet, seen.resource.spec.proxy_ref.namespace) = (FleetSeen::Missing, Some("llm-system".to_owned()));
+    let status = verdict(&seen);
+    let message = &find(&status.conditions, ConditionType::ResolvedRefs).expect("the condition").message;
+    assert!(message.contains("ProxyConfig llm-system/main does not exist"), "{message}");
 }

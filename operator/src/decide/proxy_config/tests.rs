@@ -1,5 +1,7 @@
 //! The table of ProxyConfig decisions: each test is one situation and what follows from it.
 
+mod cluster;
+
 use crds::conditions::{ConditionType, find};
 use crds::events::EventReason;
 use crds::{Database, Kind, Provider, ProviderApi, ProviderAuth, ProxyConfigSpec, ProxyConfigStatus, Reason, Sqlite};
@@ -51,6 +53,7 @@ fn declared() -> ProxyConfigObserved {
         },
         rows: Vec::new(),
         base_url: "http://127.0.0.1:8080/v1".to_owned(),
+        fleet: None,
     }
 }
 

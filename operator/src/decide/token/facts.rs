@@ -1,8 +1,10 @@
 //! What an observed token comes to: which revision is live, whose value the Secret holds, and whether anything may be issued.
 //! It refuses to know what is to be done about it.
 
+use crds::SecretFormat;
 use store::{DbTime, RevisionState, RevisionView, TokenState, TokenView};
 
+use super::timing;
 use crate::effect::SecretVersion;
 use crate::object::Standing;
 use crate::observed::{ProjectSeen, SecretClaim, SecretContent, SecretSeen, TokenObserved};
@@ -117,6 +119,33 @@ impl<'a> Facts<'a> {
         i64::try_from(lifetime.as_millis()).unwrap_or(i64::MAX)
     }
 
+    /// How long a replaced revision lives on, in ms.
+    pub(super) fn overlap_ms(&self) -> i64 {
+        let named = self.seen.resource.spec.overlap().unwrap_or_default();
+        named.map_or_else(
+            || timing::overlap_ms(self.lifetime_ms()),
+            |overlap| i64::try_from(overlap.as_millis()).unwrap_or(i64::MAX),
+        )
+    }
+
+    /// Whether a Secret holds the active revision's value.
+    pub(super) fn holds_active(&self, home: &Home<'_>) -> bool {
+        let held = home.holding.revision();
+        held.is_some_and(|held| self.active.is_some_and(|active| active.digest == held.digest))
+    }
+
+    /// Whether a Secret holds, beside its value, what it is to hold.
+    pub(super) fn is_dressed(&self, content: &SecretContent) -> bool {
+        let address = !self.seen.formats.contains(&SecretFormat::OpenAI) || content.base_url.as_deref() == Some(&self.seen.base_url);
+        address && content.formats == self.seen.formats
+    }
+
+    /// Whether the spec asks for a further revision by another `rotation.trigger` than that of the active one.
+    pub(super) fn is_rotation_asked(&self) -> bool {
+        let wanted = self.seen.resource.spec.trigger();
+        wanted.is_some() && self.active.is_some_and(|active| active.rotation_trigger.as_deref() != wanted)
+    }
+
     /// Whether no Secret may be written: what stands there is not ours, or the name is not to be had and nothing of ours stands there yet.
     pub(super) fn is_blocked(&self) -> bool {
         let strange = matches!(self.home.holding, Holding::Foreign | Holding::Unreadable(_));
@@ -170,19 +199,19 @@ fn is_live(revision: &RevisionView, now: DbTime) -> bool {
     revision.ends_at > now
 }
 
-/// Ours is what holds a value of this token, or what stands where this token is known to have written.
+/// Ours is what holds a value of this token, or says that it is; or, if it cannot say, what stands where this token is known to have written.
 fn holding<'a>(row: Option<&'a TokenView>, has_name: bool, secret: &'a SecretSeen) -> Holding<'a> {
     let content = match secret {
         SecretSeen::Absent => return Holding::Nothing,
         SecretSeen::Unreadable(why) => return Holding::Unreadable(why),
         SecretSeen::Present(content) => content,
     };
-    let Some(row) = row else { return Holding::Foreign };
     let digest = content.value.as_ref().map(store::TokenValue::digest);
-    if let Some(revision) = row.revisions.iter().find(|revision| Some(revision.digest) == digest) {
+    let mut revisions = row.into_iter().flat_map(|row| &row.revisions);
+    if let Some(revision) = revisions.find(|revision| Some(revision.digest) == digest) {
         return Holding::Revision(revision, content);
     }
-    if has_name && was_delivered(row) {
+    if content.is_ours.unwrap_or_else(|| has_name && row.is_some_and(was_delivered)) {
         Holding::Altered(content)
     } else {
         Holding::Foreign

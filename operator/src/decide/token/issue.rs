@@ -16,6 +16,8 @@ enum Cause {
     First,
     /// The present one nears, or has passed, its end. Only this opens a new quota period.
     Renewal,
+    /// The spec asks for it.
+    Rotation,
     /// The present ones were ended from outside: the project was re-created.
     Replaced,
     /// The Secret was deleted.
@@ -34,6 +36,10 @@ pub(super) fn issue(facts: &Facts<'_>) -> Option<Effect> {
         return None;
     }
     let cause = cause(facts)?;
+    let repairs = matches!(cause, Cause::Recreated | Cause::Tampered);
+    if repairs && seen.resource.memory.contention.until(seen.resource.now).is_some() {
+        return None;
+    }
     if let Some(notice) = notices(facts, cause)
         .into_iter()
         .find(|notice| !seen.resource.memory.told.contains(&notice.reason))
@@ -51,6 +57,7 @@ pub(super) fn issue(facts: &Facts<'_>) -> Option<Effect> {
         ttl_ms: facts.lifetime_ms(),
         period: facts.row.map_or(1, |row| period(facts, row, cause)),
         max_requests: seen.resource.spec.max_requests.and_then(|limit| u64::try_from(limit).ok()),
+        rotation_trigger: seen.resource.spec.trigger().map(str::to_owned),
     };
     Some(Effect::InsertPending { revision, value })
 }
@@ -74,10 +81,12 @@ fn cause(facts: &Facts<'_>) -> Option<Cause> {
         });
     };
     match facts.home.holding {
-        // While an overlap runs, renewal waits for its end.
-        Holding::Revision(held, _) if held.digest == active.digest => {
-            (now >= timing::renewal_due(active) && facts.overlap.is_none()).then_some(Cause::Renewal)
-        }
+        // While an overlap runs, both wait for its end.
+        Holding::Revision(held, _) if held.digest == active.digest => match facts.overlap {
+            Some(_) => None,
+            None if now >= timing::renewal_due(active) => Some(Cause::Renewal),
+            None => facts.is_rotation_asked().then_some(Cause::Rotation),
+        },
         // A value that was delivered but died before it could be activated.
         Holding::Revision(held, _) if held.state == RevisionState::Pending => Some(Cause::Replaced),
         Holding::Revision(..) | Holding::Altered(_) => Some(Cause::Tampered),
@@ -98,7 +107,11 @@ fn notices(facts: &Facts<'_>, cause: Cause) -> Vec<Notice> {
             reason: EventReason::SecretTampered,
             note: format!("Secret {name} was changed; what it holds is not believed and a new value replaces it"),
         }),
-        Cause::First | Cause::Renewal | Cause::Replaced => {}
+        Cause::First if matches!(facts.home.holding, Holding::Altered(_)) => notices.push(Notice {
+            reason: EventReason::RowMissing,
+            note: format!("Secret {name} was written for this token and the database knows nothing of it; a new value replaces it"),
+        }),
+        Cause::First | Cause::Renewal | Cause::Rotation | Cause::Replaced => {}
     }
     if let Some(overlap) = facts.overlap.filter(|_| cause != Cause::Renewal) {
         let note = format!("revision {} was to live longer beside its successor and ends now", overlap.revision);

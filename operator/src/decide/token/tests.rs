@@ -2,15 +2,19 @@
 
 mod changing;
 mod converged;
+mod dressing;
 mod ending;
 mod issuing;
 mod renaming;
 mod renewing;
+mod rotating;
 mod secrets;
+mod stories;
+mod unavailable;
 
 use crds::conditions::{ConditionType, find};
 use crds::events::EventReason;
-use crds::{Kind, ProjectRef, Reason, TokenSecret, WitheringTokenSpec, WitheringTokenStatus};
+use crds::{Kind, ProjectRef, Reason, Rotation, SecretFormat, TokenSecret, WitheringTokenSpec, WitheringTokenStatus};
 use store::{
     DbTime, FeedVersion, HolderId, Owner, ProjectId, QuotaId, QuotaView, ReplicaView, ResourceUid, RevisionState, RevisionView, RevokedBy,
     TokenChange, TokenId, TokenState, TokenValue, TokenView,
@@ -66,6 +70,7 @@ fn declared() -> TokenObserved {
         former: None,
         claim: SecretClaim::Free,
         base_url: URL.to_owned(),
+        formats: SecretFormat::ALL.to_vec(),
         minted: TokenValue::mint(),
     }
 }
@@ -79,6 +84,7 @@ fn revision(number: i64, state: RevisionState, value: &TokenValue) -> RevisionVi
         write_begun: state != RevisionState::Pending,
         issued_at: ISSUED,
         ends_at: ISSUED.plus_ms(HOUR),
+        rotation_trigger: None,
     }
 }
 
@@ -111,7 +117,9 @@ fn holding(value: &TokenValue) -> SecretSeen {
     SecretSeen::Present(SecretContent {
         version,
         value: Some(value.clone()),
+        formats: SecretFormat::ALL.to_vec(),
         base_url: Some(URL.to_owned()),
+        is_ours: None,
     })
 }
 
@@ -119,7 +127,9 @@ fn altered() -> SecretSeen {
     SecretSeen::Present(SecretContent {
         version: SecretVersion("altered".to_owned()),
         value: None,
+        formats: Vec::new(),
         base_url: None,
+        is_ours: None,
     })
 }
 

@@ -48,6 +48,7 @@ mod tests {
             write_begun: true,
             issued_at,
             ends_at,
+            rotation_trigger: None,
         }
     }
 

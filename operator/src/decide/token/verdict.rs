@@ -12,12 +12,14 @@ use crate::decide::{programmed, report};
 use crate::effect::Notice;
 use crate::observed::ProjectSeen;
 
-/// The conditions, `Ready` last.
+/// The conditions; `Ready` and what follows from it last.
 pub(super) fn findings(facts: &Facts<'_>) -> Vec<Finding> {
     let mut findings = vec![accepted(facts), resolved(facts), in_force(facts), delivered(facts)];
     findings.extend(exhausted(facts));
     let ready = ready(facts, &findings);
+    let progress = report::progress(&ready);
     findings.push(ready);
+    findings.extend(progress);
     findings
 }
 
@@ -36,7 +38,7 @@ fn resolved(facts: &Facts<'_>) -> Finding {
             let why = format!("spec.projectRef.name: LLMProject {}/{name} does not exist; create it", object.namespace);
             Finding::fails(ConditionType::ResolvedRefs, Reason::ProjectNotFound, why)
         }
-        ProjectSeen::NotReady | ProjectSeen::Ready { .. } => {
+        ProjectSeen::NotReady | ProjectSeen::Unavailable { .. } | ProjectSeen::Ready { .. } => {
             Finding::holds(ConditionType::ResolvedRefs, Reason::ResolvedRefs, format!("LLMProject {name} was found"))
         }
     }
@@ -70,17 +72,26 @@ fn delivered(facts: &Facts<'_>) -> Finding {
         Some(Obstacle::Taken(_)) | None => {}
     }
     let home = format!("{namespace}/{}", facts.home.name);
-    let failure = seen.resource.memory.setback.as_ref();
-    match facts.home.holding {
-        Holding::Revision(held, content) if facts.active.is_some_and(|active| active.digest == held.digest) => match failure {
-            Some(failure) if content.base_url.as_deref() != Some(&seen.base_url) => fails(Reason::DeliveryFailed, failure.why.clone()),
-            _ => Finding::holds(ConditionType::Delivered, Reason::Delivered, format!("the key stands in Secret {home}")),
-        },
-        _ => match failure {
-            Some(failure) => fails(Reason::DeliveryFailed, failure.why.clone()),
-            None => fails(Reason::Pending, format!("Secret {home} does not hold a working key")),
-        },
+    let memory = &seen.resource.memory;
+    let stands = matches!(facts.home.holding, Holding::Revision(_, content) if facts.holds_active(&facts.home) && facts.is_dressed(content));
+    if stands {
+        return Finding::holds(ConditionType::Delivered, Reason::Delivered, format!("the key stands in Secret {home}"));
     }
+    if let Some(failure) = &memory.setback {
+        return fails(Reason::DeliveryFailed, failure.why.clone());
+    }
+    if let Some(until) = memory.contention.until(seen.resource.now).filter(|_| facts.active.is_some()) {
+        let why = format!(
+            "Secret {home} was repaired {} times and is changed again and again; the next repair waits until {}. Find who writes it and stop that",
+            memory.contention.repairs(),
+            report::timestamp(until)
+        );
+        return fails(Reason::SecretContended, why);
+    }
+    if facts.holds_active(&facts.home) {
+        return Finding::holds(ConditionType::Delivered, Reason::Delivered, format!("the key stands in Secret {home}"));
+    }
+    fails(Reason::Pending, format!("Secret {home} does not hold a working key"))
 }
 
 /// Present only while it is true.
@@ -123,7 +134,7 @@ fn ready(facts: &Facts<'_>, findings: &[Finding]) -> Finding {
                 format!("LLMProject {} is Inactive; its keys are refused", seen.resource.spec.project_ref.name),
             );
         }
-        ProjectSeen::NotReady | ProjectSeen::Missing => {
+        ProjectSeen::NotReady | ProjectSeen::Missing | ProjectSeen::Unavailable { .. } => {
             let name = &seen.resource.spec.project_ref.name;
             return fails(Reason::ProjectNotReady, format!("LLMProject {name} is not in force; see its conditions"));
         }
@@ -141,7 +152,19 @@ fn ready(facts: &Facts<'_>, findings: &[Finding]) -> Finding {
     if let Some(failure) = seen.resource.memory.setback.as_ref().filter(|_| due) {
         return fails(Reason::RenewalFailing, format!("renewal is due and fails: {}", failure.why));
     }
-    Finding::holds(ConditionType::Ready, how_issued(facts), "the key works")
+    Finding::holds(ConditionType::Ready, how_issued(facts), works(facts))
+}
+
+/// That the key works; and until when an asked rotation waits.
+fn works(facts: &Facts<'_>) -> String {
+    match facts.overlap.filter(|_| facts.is_rotation_asked()) {
+        Some(overlap) => format!(
+            "the key works; the rotation that spec.rotation.trigger asks for waits until revision {} ends at {}",
+            overlap.revision,
+            report::timestamp(overlap.ends_at)
+        ),
+        None => "the key works".to_owned(),
+    }
 }
 
 /// Revoked or suspended, by whomever.
@@ -191,7 +214,12 @@ fn how_issued(facts: &Facts<'_>) -> Reason {
         .filter(|revision| revision.revision < active.revision)
         .max_by_key(|revision| revision.revision);
     let was_due = before.is_some_and(|before| active.issued_at.ms_since(before.issued_at) >= facts.lifetime_ms() / 3 * 2);
-    if was_due { Reason::Renewed } else { Reason::Reissued }
+    let was_asked = active.rotation_trigger.is_some() && before.is_some_and(|before| before.rotation_trigger != active.rotation_trigger);
+    match (was_due, was_asked) {
+        (true, _) => Reason::Renewed,
+        (false, true) => Reason::Rotated,
+        (false, false) => Reason::Reissued,
+    }
 }
 
 /// The events that come with a change of status.
@@ -214,6 +242,10 @@ pub(super) fn notices(facts: &Facts<'_>, findings: &[Finding]) -> Vec<Notice> {
             reason: EventReason::TokenRenewed,
             note,
         }),
+        Reason::Rotated => notices.push(Notice {
+            reason: EventReason::TokenRotated,
+            note,
+        }),
         _ => {}
     }
     notices
@@ -227,8 +259,6 @@ fn conditions<'a>(facts: &Facts<'a>) -> &'a [Condition] {
 pub(super) fn status(facts: &Facts<'_>, findings: &[Finding]) -> WitheringTokenStatus {
     let resource = &facts.seen.resource;
     let present = facts.active.or(facts.latest);
-    let held = facts.home.holding.revision();
-    let holds_active = held.is_some_and(|held| facts.active.is_some_and(|active| active.digest == held.digest));
     WitheringTokenStatus {
         observed_generation: Some(resource.object.generation),
         conditions: merge(conditions(facts), findings, resource.object.generation, report::timestamp(resource.now)),
@@ -241,14 +271,19 @@ pub(super) fn status(facts: &Facts<'_>, findings: &[Finding]) -> WitheringTokenS
             revision: overlap.revision,
             expiration_time: report::time(overlap.ends_at),
         }),
-        secret_name: holds_active.then(|| facts.home.name.to_owned()),
+        secret_name: facts.holds_active(&facts.home).then(|| facts.home.name.to_owned()),
     }
 }
 
-/// When the active revision is renewed, if it may be: when it is due, but not before the overlap ends.
+/// When the active revision is replaced, if it may be: when it is due, or now if the spec asks for it, but not before the overlap ends.
 fn renewal_at(facts: &Facts<'_>) -> Option<DbTime> {
     let due = timing::renewal_due(facts.active.filter(|_| facts.may_issue())?);
-    Some(facts.overlap.map_or(due, |overlap| due.max(overlap.ends_at)))
+    let wanted = if facts.is_rotation_asked() {
+        due.min(facts.seen.resource.now)
+    } else {
+        due
+    };
+    Some(facts.overlap.map_or(wanted, |overlap| wanted.max(overlap.ends_at)))
 }
 
 /// The next moment at which time alone changes something.
@@ -259,6 +294,7 @@ pub(super) fn recheck_at(facts: &Facts<'_>, findings: &[Finding]) -> Option<DbTi
         facts.active.map(|active| active.ends_at),
         facts.overlap.map(|overlap| overlap.ends_at),
         facts.seen.resource.memory.pausing(now).map(|setback| setback.retry_at),
+        facts.seen.resource.memory.contention.until(now),
         findings.iter().find_map(|finding| programmed::recheck(finding, now)),
     ];
     moments.into_iter().flatten().filter(|moment| *moment > now).min()

@@ -78,6 +78,7 @@ async fn a_configuration_whose_commit_is_not_answered_may_be_written_again() {
         ttl_ms: 3_600_000,
         period: 1,
         max_requests: Some(5),
+        rotation_trigger: None,
     };
     let (token, version) = twice(&wire, async || fleet.insert_pending(&pending).await).await;
     assert_eq!(version, FeedVersion(4), "the same revision, noted twice");

@@ -1,0 +1,227 @@
+//! Deleted objects and the end of their rows. Deletions are told by the watch, and what no watch told of is found by difference: rows of objects
+//! that are in neither of two complete LISTs. There are no finalizers, so nothing ever waits for this. It refuses to know what is in the rows.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crds::{Kind, LlmProject, WitheringToken};
+use futures_util::StreamExt as _;
+use store::{ProjectState, ResourceUid, TokenState};
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::failure::{ReconcileError, database};
+use super::fleets::LiveFleet;
+use super::leave::leave;
+use super::listing::uids;
+use crate::object::Object;
+
+/// How far apart the two LISTs are.
+const APART: Duration = Duration::from_secs(5);
+/// How often the difference is looked for if there is no special reason.
+const EVERY: Duration = Duration::from_secs(600);
+/// How soon a difference that could not be found is looked for again.
+const RETRY: Duration = Duration::from_secs(10);
+/// How many departures are seen to at once.
+const AT_ONCE: usize = 8;
+/// The first and the longest pause before a departure is tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often it is looked whether a database was opened in the meantime.
+const LOOK_FOR_FLEETS: Duration = Duration::from_secs(1);
+
+/// An object that is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Departed {
+    /// Which kind it was.
+    pub(crate) kind: Kind,
+    /// Who it was: whoever has its name now is another one.
+    pub(crate) uid: ResourceUid,
+    /// Its namespace.
+    pub(crate) namespace: String,
+    /// Its name.
+    pub(crate) name: String,
+}
+
+/// Where departures are told. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Departures {
+    queue: mpsc::UnboundedSender<Departed>,
+    /// Who has each name, as far as it was looked at.
+    present: Arc<Mutex<HashMap<(Kind, String, String), ResourceUid>>>,
+    doubt: Arc<Notify>,
+}
+
+/// Where [`run`] hears of them.
+#[derive(Debug)]
+pub(crate) struct Told {
+    queue: mpsc::UnboundedReceiver<Departed>,
+}
+
+impl Departures {
+    /// Both ends.
+    pub(crate) fn new() -> (Self, Told) {
+        let (queue, told) = mpsc::unbounded_channel();
+        let departures = Self {
+            queue,
+            present: Arc::default(),
+            doubt: Arc::default(),
+        };
+        (departures, Told { queue: told })
+    }
+
+    /// An object is gone, by the API server's word.
+    pub(crate) fn note(&self, departed: Departed) {
+        let key = (departed.kind, departed.namespace.clone(), departed.name.clone());
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if present.get(&key) == Some(&departed.uid) {
+            present.remove(&key);
+        }
+        let _ = self.queue.send(departed);
+    }
+
+    /// An object is there. If another one had its name, that one is gone: names are unique.
+    pub(crate) fn see(&self, object: &Object) {
+        let key = (object.kind, object.namespace.clone(), object.name.clone());
+        let before = self
+            .present
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, object.uid.clone());
+        if let Some(uid) = before.filter(|uid| *uid != object.uid) {
+            self.note(Departed {
+                kind: object.kind,
+                uid,
+                namespace: object.namespace.clone(),
+                name: object.name.clone(),
+            });
+        }
+    }
+
+    /// A watch was interrupted: deletions may have gone by unseen.
+    pub(crate) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+}
+
+/// Sees to every departure until it is dropped, which it is with the Lease.
+pub(crate) async fn run(context: Arc<Context>, told: Told) {
+    futures_util::future::join(see_off(&context, told), differences(&context)).await;
+}
+
+/// Ends the rows of departed objects as they are told, and again until it is done.
+async fn see_off(context: &Context, told: Told) {
+    let told = futures_util::stream::unfold(told.queue, |mut queue| async { queue.recv().await.map(|departed| (departed, queue)) });
+    told.for_each_concurrent(AT_ONCE, |departed| async move {
+        context.memories.forget(&departed.uid);
+        let mut pause = FIRST_PAUSE;
+        while let Err(error) = end(context, &departed, &context.fleets.live()).await {
+            if matches!(error, ReconcileError::Stopped | ReconcileError::NotLeading(_)) {
+                return;
+            }
+            tracing::warn!(kind = %departed.kind, namespace = departed.namespace, name = departed.name, "deleted, and its keys not dead yet: {error}");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        if departed.kind == Kind::LlmProject {
+            context.in_force.forget(&departed.uid);
+        }
+    })
+    .await;
+}
+
+/// Ends what a departed object has left in any of the open databases: its fleet may be gone as well, and which one it was with it. A database
+/// that is opened later is compared with what exists.
+async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) -> Result<(), ReconcileError> {
+    let gone = Object {
+        kind: departed.kind,
+        namespace: departed.namespace.clone(),
+        name: departed.name.clone(),
+        uid: departed.uid.clone(),
+        generation: 0,
+    };
+    for live in fleets {
+        leave(context, live, &gone).await?;
+    }
+    Ok(())
+}
+
+/// Looks for what no watch told of: at the start, whenever a database was opened, after a watch was interrupted, and now and then.
+async fn differences(context: &Context) {
+    let mut compared: Vec<Arc<LiveFleet>> = Vec::new();
+    let mut due = Instant::now();
+    loop {
+        let fleets = context.fleets.live();
+        let is_new = |fleet: &Arc<LiveFleet>| !compared.iter().any(|known| Arc::ptr_eq(known, fleet));
+        if Instant::now() >= due || fleets.iter().any(is_new) {
+            match difference(context, &fleets).await {
+                Ok(()) => {
+                    compared = fleets;
+                    due = Instant::now() + EVERY;
+                }
+                Err(error) => {
+                    tracing::warn!("whether objects were deleted unseen cannot be found out, and is tried again: {error}");
+                    due = Instant::now() + RETRY;
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+        tokio::select! {
+            () = context.departures.doubt.notified() => due = Instant::now(),
+            () = tokio::time::sleep(LOOK_FOR_FLEETS) => {}
+        }
+    }
+}
+
+/// Tells of every object that has rows and is in neither of two complete LISTs. The rows are read first, so that each is of an object that was
+/// there before the first LIST, unless it was deleted.
+async fn difference(context: &Context, fleets: &[Arc<LiveFleet>]) -> Result<(), ReconcileError> {
+    let mut missing = Vec::new();
+    for live in fleets {
+        missing.extend(rows(context, live).await?);
+    }
+    for look in 0..2 {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if look > 0 {
+            tokio::time::sleep(APART).await;
+        }
+        let projects = uids::<LlmProject>(&context.client, &context.options.scope).await?;
+        let tokens = uids::<WitheringToken>(&context.client, &context.options.scope).await?;
+        missing.retain(|departed| match departed.kind {
+            Kind::LlmProject => !projects.contains(&departed.uid),
+            Kind::WitheringToken => !tokens.contains(&departed.uid),
+            Kind::ProxyConfig => false,
+        });
+    }
+    for departed in missing {
+        tracing::info!(kind = %departed.kind, namespace = departed.namespace, name = departed.name, "was deleted unseen");
+        context.departures.note(departed);
+    }
+    Ok(())
+}
+
+/// The objects of this cluster, in a namespace that is looked at, whose rows live in a database.
+async fn rows(context: &Context, live: &LiveFleet) -> store::Result<Vec<Departed>> {
+    let is_looked_at = |owner: &store::Owner| context.options.scope.contains(&owner.namespace);
+    let departed = |kind: Kind, owner: store::Owner| Departed {
+        kind,
+        uid: owner.uid,
+        namespace: owner.namespace,
+        name: owner.name,
+    };
+    let projects = database(live.fleet.owned_projects(&context.cluster)).await?;
+    let tokens = database(live.fleet.owned_tokens(&context.cluster)).await?;
+    let projects = projects
+        .into_iter()
+        .filter(|row| row.state != ProjectState::Deleted && is_looked_at(&row.owner))
+        .map(|row| departed(Kind::LlmProject, row.owner));
+    let tokens = tokens
+        .into_iter()
+        .filter(|row| row.state != TokenState::Revoked && is_looked_at(&row.owner))
+        .map(|row| departed(Kind::WitheringToken, row.owner));
+    Ok(projects.chain(tokens).collect())
+}

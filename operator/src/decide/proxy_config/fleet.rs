@@ -1,0 +1,327 @@
+//! What a cluster adds to a ProxyConfig: its Secrets, then its database, then its rows, and the pods last, so that none starts on a database that
+//! is not ready for it. It refuses to know how anything is performed.
+
+use crds::conditions::{Condition, ConditionType, Finding, find};
+use crds::events::EventReason;
+use crds::{DatabaseStatus, ProxyConfigStatus, Reason};
+use store::DbTime;
+
+use super::{available, in_force};
+use crate::decide::report;
+use crate::effect::{Effect, Notice};
+use crate::fleet::{ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Rollout, SecretStanding};
+use crate::object::Standing;
+use crate::observed::ProxyConfigObserved;
+
+/// How soon to look again at an object of somebody else that is in the way, in ms: nothing tells when it goes.
+const LOOK_AGAIN_MS: i64 = 5_000;
+
+impl FleetObserved {
+    /// Whether this process has the database open as its leader.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self.database, DatabaseSeen::Reached { live: true, .. })
+    }
+
+    fn has_its_secrets(&self) -> bool {
+        self.management == SecretStanding::Good && self.encryption == SecretStanding::Good
+    }
+}
+
+/// What is done before the rows are written.
+pub(super) fn before_rows(seen: &ProxyConfigObserved) -> Option<Effect> {
+    let fleet = seen.fleet.as_deref()?;
+    // A spec that breaks a rule is not built from; the database is opened all the same, for tokens have to be revoked.
+    if seen.resource.standing != Standing::Present {
+        return open(fleet).filter(|effect| matches!(effect, Effect::Fleet(FleetEffect::Open)));
+    }
+    let refused = is_refused(seen);
+    let objects = || management(seen, fleet).or_else(|| child(fleet, false)).or_else(|| encryption(fleet));
+    (!refused)
+        .then(objects)
+        .flatten()
+        .or_else(|| open(fleet))
+        .or_else(|| migration_told(seen))
+}
+
+/// Whether the API server has refused an object and the pause after that is not over.
+fn is_refused(seen: &ProxyConfigObserved) -> bool {
+    seen.resource.memory.pausing(seen.resource.now).is_some()
+}
+
+/// What is done once the rows are written: the pods.
+pub(super) fn after_rows(seen: &ProxyConfigObserved) -> Option<Effect> {
+    let fleet = seen.fleet.as_deref()?;
+    let may = seen.resource.standing == Standing::Present && fleet.is_live() && fleet.has_its_secrets() && !is_refused(seen);
+    may.then(|| child(fleet, true)).flatten()
+}
+
+fn management(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Option<Effect> {
+    let lost = match &fleet.management {
+        SecretStanding::Absent => "there was none",
+        SecretStanding::Broken(_) => "its value could not be used",
+        SecretStanding::Good | SecretStanding::Replaced(_) | SecretStanding::Foreign(_) => return None,
+    };
+    if seen.resource.memory.told.contains(&EventReason::ManagementSecretGenerated) {
+        return Some(Effect::Fleet(FleetEffect::GenerateSecret(GeneratedSecret::Management)));
+    }
+    Some(Effect::Emit(Notice {
+        reason: EventReason::ManagementSecretGenerated,
+        note: format!("Secret {} gets a fresh management token: {lost}", fleet.shown.management_secret),
+    }))
+}
+
+/// A key is made only for a database that is known to be nobody's yet.
+fn encryption(fleet: &FleetObserved) -> Option<Effect> {
+    let nobodys = matches!(
+        fleet.database,
+        DatabaseSeen::Reached {
+            claim: ClaimSeen::Nobody,
+            ..
+        }
+    );
+    (nobodys && fleet.encryption == SecretStanding::Absent).then_some(Effect::Fleet(FleetEffect::GenerateSecret(GeneratedSecret::Encryption)))
+}
+
+/// Migrates a database that is ours or nobody's, and then claims it.
+fn open(fleet: &FleetObserved) -> Option<Effect> {
+    let DatabaseSeen::Reached { schema, claim, live: false } = &fleet.database else {
+        return None;
+    };
+    if matches!(claim, ClaimSeen::Other(_)) || fleet.encryption != SecretStanding::Good {
+        return None;
+    }
+    let effect = if schema.unwrap_or(0) < fleet.newest_schema {
+        FleetEffect::Migrate
+    } else {
+        FleetEffect::Open
+    };
+    Some(Effect::Fleet(effect))
+}
+
+fn migration_told(seen: &ProxyConfigObserved) -> Option<Effect> {
+    let note = format!("the database's schema is at version {}", seen.fleet.as_ref()?.newest_schema);
+    seen.resource.memory.migrated.then_some(Effect::Emit(Notice {
+        reason: EventReason::MigrationFinished,
+        note,
+    }))
+}
+
+fn child(fleet: &FleetObserved, needs_database: bool) -> Option<Effect> {
+    let of_turn = fleet.children.iter().filter(|child| child.needs_database == needs_database);
+    of_turn.filter_map(|child| child.act.clone()).next().map(Effect::Fleet)
+}
+
+/// When to look again for reasons of the cluster.
+pub(super) fn recheck(seen: &ProxyConfigObserved) -> Option<DbTime> {
+    let fleet = seen.fleet.as_deref()?;
+    let blocked = fleet.children.iter().any(|child| child.conflict.is_some());
+    let look_again = blocked.then(|| seen.resource.now.plus_ms(LOOK_AGAIN_MS));
+    let refused = seen.resource.memory.pausing(seen.resource.now).map(|setback| setback.retry_at);
+    [fleet.retry_at, look_again, refused].into_iter().flatten().min()
+}
+
+/// The conditions of a fleet in a cluster, but for `Ready`, and for `Progressing` unless an object is refused.
+pub(super) fn findings(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Vec<Finding> {
+    vec![
+        report::accepted(&seen.resource.standing),
+        resolved(fleet),
+        database(fleet),
+        migrated(fleet),
+        programmed(seen, fleet),
+        serving(seen, fleet),
+    ]
+    .into_iter()
+    .chain(not_applied(seen))
+    .collect()
+}
+
+fn resolved(fleet: &FleetObserved) -> Finding {
+    let fails = |reason, message: &str| Finding::fails(ConditionType::ResolvedRefs, reason, message);
+    if let DatabaseSeen::Unresolved { reason, message } = &fleet.database {
+        return fails(*reason, message);
+    }
+    let claimed = !matches!(
+        fleet.database,
+        DatabaseSeen::Reached {
+            claim: ClaimSeen::Nobody,
+            ..
+        }
+    );
+    match (&fleet.management, &fleet.encryption) {
+        (SecretStanding::Foreign(why), _) => fails(Reason::SecretConflict, why),
+        // A database that is claimed proves a key by itself, whoever has put it there.
+        (_, SecretStanding::Foreign(why)) if !claimed => fails(Reason::SecretConflict, why),
+        (_, SecretStanding::Broken(why)) if !claimed => fails(Reason::SecretKeyMissing, why),
+        _ => match fleet.children.iter().find_map(|child| child.conflict.as_deref()) {
+            Some(why) => fails(Reason::NameConflict, why),
+            None => Finding::holds(
+                ConditionType::ResolvedRefs,
+                Reason::ResolvedRefs,
+                "the Secret with the database URL was found, and the names of the fleet's objects are its own",
+            ),
+        },
+    }
+}
+
+fn database(fleet: &FleetObserved) -> Finding {
+    let fails = |reason, message: &str| Finding::fails(ConditionType::DatabaseReady, reason, message);
+    let unknown = |message: &str| Finding::unknown(ConditionType::DatabaseReady, Reason::Pending, message);
+    let (claim, live) = match &fleet.database {
+        DatabaseSeen::NotNamed => return unknown("waiting for a valid spec"),
+        DatabaseSeen::Unresolved { .. } => return unknown("waiting for the database URL"),
+        DatabaseSeen::Failing { reason, message } => return fails(*reason, message),
+        DatabaseSeen::Reached { claim, live, .. } => (claim, *live),
+    };
+    match (claim, &fleet.encryption) {
+        (ClaimSeen::Other(why), _) => fails(Reason::DatabaseConflict, why),
+        (ClaimSeen::Ours, SecretStanding::Broken(why) | SecretStanding::Replaced(why)) => fails(Reason::EncryptionKeyMismatch, why),
+        (ClaimSeen::Ours, SecretStanding::Absent) => {
+            let kept = if live {
+                "; what runs keeps the key in memory, but no pod can start"
+            } else {
+                ""
+            };
+            let why = format!(
+                "the Secret with the encryption key is gone; restore it from a copy: the provider credentials in the database cannot be opened with \
+                 any other, so it is never made anew{kept}"
+            );
+            fails(Reason::EncryptionKeyMismatch, &why)
+        }
+        _ if live => Finding::holds(
+            ConditionType::DatabaseReady,
+            Reason::DatabaseReady,
+            "the database is reached, claimed and writable",
+        ),
+        _ => unknown("the database answers and is not claimed yet"),
+    }
+}
+
+fn migrated(fleet: &FleetObserved) -> Finding {
+    match &fleet.database {
+        DatabaseSeen::Reached { schema: Some(schema), live, .. } if *live || *schema >= fleet.newest_schema => Finding::holds(
+            ConditionType::Migrated,
+            Reason::Migrated,
+            format!("the database's schema is at version {schema}"),
+        ),
+        DatabaseSeen::Failing {
+            reason: reason @ (Reason::MigrationFailed | Reason::SchemaTooNew),
+            message,
+        } => Finding::fails(ConditionType::Migrated, *reason, message.clone()),
+        _ => Finding::unknown(ConditionType::Migrated, Reason::Pending, "the database's schema is not known at this moment"),
+    }
+}
+
+fn programmed(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Finding {
+    if fleet.is_live() {
+        return in_force(seen);
+    }
+    let reason = match fleet.database {
+        DatabaseSeen::Failing { .. } => Reason::DatabaseUnavailable,
+        _ => Reason::Pending,
+    };
+    let why = "what the replicas have acknowledged stands in the database, which cannot be asked";
+    Finding::unknown(ConditionType::Programmed, reason, why)
+}
+
+/// `Available`: by the replicas that report to the database, and by the Deployment while it cannot be asked.
+fn serving(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Finding {
+    let rollout = fleet.rollout.clone().unwrap_or_default();
+    if fleet.is_live() {
+        let finding = available(seen);
+        if finding.reason != Reason::NoReplicas {
+            return Finding {
+                message: format!("{} replicas report to the database", seen.resource.replicas.len()),
+                ..finding
+            };
+        }
+        let why = if seen.resource.spec.replicas() == 0 {
+            "spec.replicas is 0: nothing serves".to_owned()
+        } else {
+            format!(
+                "no replica reports to the database; of {} wanted pods {} are ready: look at the Deployment and its pods",
+                seen.resource.spec.replicas(),
+                rollout.ready
+            )
+        };
+        return Finding { message: why, ..finding };
+    }
+    if rollout.available > 0 {
+        let why = format!("{} pods are available by the Deployment; the database cannot be asked", rollout.available);
+        return Finding::holds(ConditionType::Available, Reason::Available, why);
+    }
+    Finding::fails(ConditionType::Available, Reason::NoReplicas, "no pod is available")
+}
+
+/// `Progressing`, where the API server does not take an object.
+fn not_applied(seen: &ProxyConfigObserved) -> Option<Finding> {
+    let setback = seen.resource.memory.setback.as_ref()?;
+    let message = format!("{}; tried again with growing pauses", setback.why);
+    Some(Finding::fails(ConditionType::Progressing, Reason::ApplyFailed, message))
+}
+
+/// `Progressing`: whether pods are being replaced.
+pub(super) fn progressing(seen: &ProxyConfigObserved) -> Option<Finding> {
+    let rollout = seen.fleet.as_ref()?.rollout.as_ref()?;
+    seen.resource.memory.setback.is_none().then(|| replaced(rollout))
+}
+
+fn replaced(rollout: &Rollout) -> Finding {
+    if let Some(why) = &rollout.failed {
+        let message = format!("the new pods do not become ready: {why}; look at the Deployment's pods, or take the change back");
+        return Finding::fails(ConditionType::Progressing, Reason::RolloutFailed, message);
+    }
+    if rollout.observed && rollout.updated == rollout.wanted && rollout.replicas == rollout.wanted && rollout.available == rollout.wanted {
+        return Finding::fails(ConditionType::Progressing, Reason::Deployed, "every pod is as wanted");
+    }
+    let message = if rollout.observed {
+        format!("{} of {} pods are new, {} available", rollout.updated, rollout.wanted, rollout.available)
+    } else {
+        "the Deployment was changed".to_owned()
+    };
+    Finding::holds(ConditionType::Progressing, Reason::RollingOut, message)
+}
+
+/// The events of a fleet's rollouts and of its database.
+pub(super) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice> {
+    let event = |finding: &Finding| {
+        let was = find(before, finding.about).map(|old| old.reason.as_str());
+        if was == Some(finding.reason.as_str()) {
+            return None;
+        }
+        let failing = [Reason::DatabaseUnavailable, Reason::DatabaseReadOnly].map(Reason::as_str);
+        match (finding.about, finding.reason) {
+            (ConditionType::Progressing, Reason::RollingOut) => Some(EventReason::RolloutStarted),
+            (ConditionType::Progressing, Reason::Deployed) => was.map(|_| EventReason::RolloutFinished),
+            (ConditionType::Progressing, Reason::RolloutFailed | Reason::ApplyFailed) => Some(EventReason::RolloutFailed),
+            (ConditionType::Migrated, Reason::MigrationFailed) => Some(EventReason::MigrationFailed),
+            (ConditionType::ResolvedRefs, Reason::SecretConflict) => Some(EventReason::SecretConflict),
+            (ConditionType::DatabaseReady, reason) if failing.contains(&reason.as_str()) => Some(EventReason::DatabaseUnavailable),
+            (ConditionType::DatabaseReady, Reason::DatabaseReady) => was.filter(|was| failing.contains(was)).map(|_| EventReason::DatabaseRecovered),
+            _ => None,
+        }
+    };
+    let notice = |finding: &Finding| {
+        Some(Notice {
+            reason: event(finding)?,
+            note: finding.message.clone(),
+        })
+    };
+    findings.iter().filter_map(notice).collect()
+}
+
+/// What status shows of a fleet in a cluster.
+pub(super) fn fill_in(status: ProxyConfigStatus, fleet: &FleetObserved) -> ProxyConfigStatus {
+    let engine = (fleet.database != DatabaseSeen::NotNamed).then(|| "PostgreSQL".to_owned());
+    ProxyConfigStatus {
+        replicas: fleet.rollout.as_ref().map(|rollout| rollout.replicas),
+        ready_replicas: fleet.rollout.as_ref().map(|rollout| rollout.ready),
+        selector: Some(fleet.shown.selector.clone()),
+        image: Some(fleet.shown.image.clone()),
+        management_secret_name: Some(fleet.shown.management_secret.clone()),
+        database: Some(DatabaseStatus {
+            engine,
+            schema_version: fleet.shown.schema_version,
+        }),
+        ..status
+    }
+}

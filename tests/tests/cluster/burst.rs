@@ -1,0 +1,128 @@
+//! Many tokens at once: how long until all are Ready, how many writes each costs, and what a restart costs then. Figures of the long variant are
+//! for the README; the short one holds the counts.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use testkit::cluster::audit::Entry;
+use testkit::cluster::{Cluster, User};
+use testkit::process::Process;
+use testkit::{operator_process, wait};
+
+use crate::calm::{besides_the_lease, quiet};
+use crate::operating::Team;
+
+fn start(team: &Team, scratch: &Path) -> Process {
+    let kubeconfig = team.cluster.kubeconfig(User::Operator);
+    let (watch, lease) = (format!("--watch-namespace={}", team.namespace), format!("--lease-namespace={}", team.namespace));
+    let id = format!("--cluster-id={}", team.namespace);
+    operator_process::start(scratch, &kubeconfig, &[&watch, &lease, &id, &format!("--identity={}", team.namespace)])
+}
+
+/// Resident memory of a process, in MiB.
+fn rss(process: &Process) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("the process runs");
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") >> 10
+}
+
+fn ready_tokens(team: &Team) -> usize {
+    let path = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+    team.kubectl(&["get", "wtok", "-o", path]).split_whitespace().filter(|word| *word == "True").count()
+}
+
+#[test]
+fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_each() {
+    let (count, limit) = if wait::long_variant() { (1_000, Duration::from_secs(60)) } else { (100, Duration::from_secs(20)) };
+    let cluster: &'static Cluster = Cluster::shared();
+    let (team, scratch) = (Team::on(cluster), tempfile::tempdir().unwrap());
+    let agent = format!("({})", team.namespace);
+    let mut operating = start(&team, scratch.path());
+    team.apply(&[Team::fleet(), Team::project()].join("---\n"));
+    team.wait_for("llmproj/team", "Ready", wait::SOON);
+    let idle = rss(&operating);
+    let mark = cluster.audit_mark();
+    let manifests: Vec<_> = (0..count).map(|n| Team::token(&format!("t{n:04}"))).collect();
+    let begun = Instant::now();
+    for part in manifests.chunks(250) {
+        team.apply(&part.join("---\n"));
+    }
+    let applied = begun.elapsed();
+    wait::until("all tokens are Ready", limit * 3, || ready_tokens(&team) == count);
+    let ready = begun.elapsed();
+    let peak = rss(&operating);
+    quiet(cluster, &agent);
+
+    let entries = cluster.audit_since(mark);
+    let ours: Vec<_> = entries.iter().filter(|entry| entry.user_agent.contains(&agent) && entry.is_write()).collect();
+    let of = |resource: &str| ours.iter().filter(|entry| entry.resource == resource && entry.code < 300).count();
+    let (secrets, statuses, events) = (of("secrets"), of("witheringtokens"), of("events"));
+    assert_eq!((secrets, statuses), (count, count), "one Secret and one status per token");
+    assert!(events <= count, "{events} events");
+    let mut others: HashMap<&str, usize> = HashMap::new();
+    for entry in ours.iter().filter(|entry| !["leases", "secrets", "witheringtokens", "events"].contains(&entry.resource.as_str())) {
+        *others.entry(&entry.resource).or_default() += 1;
+    }
+    let latencies = latencies(&entries, &agent);
+    let at = |part: usize| latencies[(latencies.len() - 1) * part / 100];
+    eprintln!(
+        "{count} tokens: applied by kubectl in {applied:?}, all Ready after {ready:?}; from created to status p50 {} ms, p99 {} ms; \
+         RSS {idle} -> {peak} MiB; {events} events; other writes {others:?}",
+        at(50),
+        at(99)
+    );
+    assert!(ready < limit, "all Ready only after {ready:?}");
+
+    if wait::long_variant() {
+        let length = Duration::from_secs(300);
+        let mark = cluster.audit_mark();
+        let begun = Instant::now();
+        wait::until("the calm has lasted", length * 2, || begun.elapsed() >= length);
+        let written = besides_the_lease(&cluster.audit_since(mark), &agent);
+        assert_eq!(written, Vec::<String>::new(), "writes in {length:?} of calm");
+    }
+    operating.stop();
+    let mark = cluster.audit_mark();
+    let begun = Instant::now();
+    let mut again = start(&team, scratch.path());
+    wait::until("every token was looked at", limit, || {
+        let text = metrics(&again);
+        let looks = number(&text, "llm_proxy_operator_reconciles_total{kind=\"WitheringToken\",outcome=\"ok\"}");
+        let waiting = number(&text, "llm_proxy_operator_reconciles_waiting{kind=\"WitheringToken\"}");
+        looks >= count && waiting == 0
+    });
+    let converged = begun.elapsed();
+    let written = besides_the_lease(&cluster.audit_since(mark), &agent);
+    eprintln!("restart with {count} tokens: converged after {converged:?}, {} writes, RSS {} MiB", written.len(), rss(&again));
+    assert_eq!(written, Vec::<String>::new(), "a restart writes nothing");
+    again.stop();
+}
+
+/// For each token, how long it took from its creation's arrival to its status's answer, in ms, in order.
+fn latencies(entries: &[Entry], agent: &str) -> Vec<i64> {
+    let mut created = HashMap::new();
+    let mut took = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.resource == "witheringtokens") {
+        // kubectl apply creates by POST, whose name the log may not have: the first status tells it then.
+        if entry.subresource.is_empty() && ["create", "patch"].contains(&entry.verb.as_str()) && !entry.name.is_empty() {
+            created.entry(entry.name.clone()).or_insert(entry.received);
+        } else if entry.subresource == "status" && entry.user_agent.contains(agent) && entry.code < 300 {
+            if let Some(received) = created.get(&entry.name) {
+                took.push(i64::try_from(entry.at.duration_since(*received).as_millis()).expect("a short time"));
+            }
+        }
+    }
+    took.sort_unstable();
+    assert!(!took.is_empty(), "no creation has its name in the log");
+    took
+}
+
+fn metrics(process: &Process) -> String {
+    testkit::client::send(operator_process::address(process), &testkit::client::Request::get("/metrics")).expect("an answer").text()
+}
+
+fn number(text: &str, name: &str) -> usize {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
