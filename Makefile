@@ -39,5 +39,10 @@ lint: cargo-deny ## Formatting, clippy with warnings as errors, licences, source
 cargo-deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "installing cargo-deny, once (some minutes)"; cargo install cargo-deny --locked --debug; }
 
-install: ## Put llm-proxy on PATH (where cargo installs: usually ~/.cargo/bin)
+# Where `cargo install` puts binaries.
+BIN := $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)/bin
+
+install: ## Put llm-proxy, also as kubectl's plugin, on PATH (where cargo installs: usually ~/.cargo/bin)
 	cargo install --path cli --locked
+	ln -sf llm-proxy $(BIN)/kubectl-llm_proxy
+	ln -sf llm-proxy $(BIN)/kubectl_complete-llm_proxy

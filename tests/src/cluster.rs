@@ -16,6 +16,7 @@ pub mod faults;
 pub mod install;
 pub mod kubectl;
 pub mod load;
+pub mod node;
 pub mod programs;
 pub mod rights;
 

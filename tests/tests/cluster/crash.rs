@@ -42,10 +42,22 @@ impl Story {
             }
             Self::Revoke => drop(installation.patch::<WitheringToken>(name, json!({"spec": {"state": "Revoked"}})).await),
             Self::Delete => installation.delete::<WitheringToken>(name).await,
-            Self::Tamper => drop(installation.patch::<Secret>(name, json!({"stringData": {"OPENAI_API_KEY": "sk-mine"}})).await),
+            Self::Tamper => drop(
+                installation
+                    .patch::<Secret>(name, json!({"stringData": {"OPENAI_API_KEY": "sk-mine"}}))
+                    .await,
+            ),
             Self::Lose => installation.delete::<Secret>(name).await,
-            Self::Rename => drop(installation.patch::<WitheringToken>(name, json!({"spec": {"secret": {"name": format!("{name}-new")}}})).await),
-            Self::Reformat => drop(installation.patch::<WitheringToken>(name, json!({"spec": {"secret": {"formats": ["Raw"]}}})).await),
+            Self::Rename => drop(
+                installation
+                    .patch::<WitheringToken>(name, json!({"spec": {"secret": {"name": format!("{name}-new")}}}))
+                    .await,
+            ),
+            Self::Reformat => drop(
+                installation
+                    .patch::<WitheringToken>(name, json!({"spec": {"secret": {"formats": ["Raw"]}}}))
+                    .await,
+            ),
         }
     }
 
@@ -65,7 +77,11 @@ impl Story {
             let ready = crds::conditions::find(&status.conditions, crds::conditions::ConditionType::Ready)?.clone();
             (status.observed_generation == token.metadata.generation).then_some((ready.status, ready.reason, status.secret_name))
         });
-        let is = |status: &str, reasons: &[&str]| ready.as_ref().is_some_and(|ready| ready.0 == status && reasons.contains(&ready.1.as_str()));
+        let is = |status: &str, reasons: &[&str]| {
+            ready
+                .as_ref()
+                .is_some_and(|ready| ready.0 == status && reasons.contains(&ready.1.as_str()))
+        };
         let dead = format!("SELECT count(*) FROM tokens WHERE name = '{name}' AND state = 'Revoked'");
         match self {
             Self::Issue => is("True", &["Issued"]),
@@ -117,7 +133,11 @@ async fn die_and_restart(installation: &mut Installation, story: Story, k: usize
         }
         let mut seen = seen.lock().unwrap();
         seen.push(label(effect));
-        if seen.len() == k { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if seen.len() == k {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     });
     let start = Instant::now();
     while !mortal.dies(Duration::from_millis(50)).await {
@@ -125,14 +145,20 @@ async fn die_and_restart(installation: &mut Installation, story: Story, k: usize
             mortal.dies(LAST_CALL).await;
             break;
         }
-        assert!(start.elapsed() < SOON, "{story:?} with {k}: neither dead nor done: {:?}", effects.lock().unwrap());
+        assert!(
+            start.elapsed() < SOON,
+            "{story:?} with {k}: neither dead nor done: {:?}",
+            effects.lock().unwrap()
+        );
     }
     drop(mortal);
 
     installation.start().await;
-    until(&format!("{story:?} with {k} is done after {:?}", effects.lock().unwrap()), SOON, async || {
-        story.is_settled(installation, &name).await
-    })
+    until(
+        &format!("{story:?} with {k} is done after {:?}", effects.lock().unwrap()),
+        SOON,
+        async || story.is_settled(installation, &name).await,
+    )
     .await;
     let delivered: Vec<TokenValue> = delivered.lock().unwrap().values().cloned().collect();
     match story {
@@ -150,7 +176,9 @@ fn label(effect: &Effect) -> String {
 
 /// One active key, which the Secret holds; at most one overlapping; and what was delivered lives.
 async fn is_whole(installation: &Installation, story: Story, name: &str, delivered: &[TokenValue]) {
-    let living = |state: &str| format!("(SELECT count(*) FROM token_revisions r, clock c WHERE r.token_id = t.id AND r.state = '{state}' AND r.ends_at > c.now_ms)");
+    let living = |state: &str| {
+        format!("(SELECT count(*) FROM token_revisions r, clock c WHERE r.token_id = t.id AND r.state = '{state}' AND r.ends_at > c.now_ms)")
+    };
     let sql = format!(
         "SELECT concat_ws(' ', t.period, t.secret_name, encode(a.digest, 'hex'), {}, {}, {}) AS state
          FROM tokens t JOIN token_revisions a ON a.token_id = t.id AND a.state = 'Active' WHERE t.name = '{name}'",
@@ -160,11 +188,23 @@ async fn is_whole(installation: &Installation, story: Story, name: &str, deliver
     );
     let rows: Vec<String> = installation.texts(&sql).await.into_iter().flatten().collect();
     let key = installation.key(&story.secret(name)).await.expect("a key in the Secret");
-    let wanted = format!("{} {} {} 1 0 ", story.period(), story.secret(name), crate::installation::hex(key.digest()));
+    let wanted = format!(
+        "{} {} {} 1 0 ",
+        story.period(),
+        story.secret(name),
+        crate::installation::hex(key.digest())
+    );
     let overlapping = rows.first().and_then(|row| row.strip_prefix(&wanted));
-    assert!(matches!(overlapping, Some("0" | "1")) && rows.len() == 1, "{story:?}: {rows:?} beside {wanted}");
+    assert!(
+        matches!(overlapping, Some("0" | "1")) && rows.len() == 1,
+        "{story:?}: {rows:?} beside {wanted}"
+    );
     for value in delivered.iter().chain([&key]) {
-        assert!(installation.serves(value).await, "{story:?}: a delivered key died early: {}", value.prefix());
+        assert!(
+            installation.serves(value).await,
+            "{story:?}: a delivered key died early: {}",
+            value.prefix()
+        );
     }
 }
 

@@ -170,7 +170,9 @@ impl Installation {
     pub(crate) fn mortal(&self, hook: impl Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync + 'static) -> Operator {
         let (client, options, hook) = (self.cluster.client(User::Operator), self.options(), Arc::new(hook) as Hook);
         let task = tokio::spawn(async move {
-            operator::cluster::run_with_hook(client, options, std::future::pending(), Some(hook)).await.unwrap();
+            operator::cluster::run_with_hook(client, options, std::future::pending(), Some(hook))
+                .await
+                .unwrap();
         });
         Operator { stop: None, task }
     }
@@ -235,7 +237,11 @@ impl Installation {
             if last == ready && status.observed_generation == token.metadata.generation {
                 return token;
             }
-            assert!(start.elapsed() < limit, "token {name} is not {ready:?} within {limit:?}: {}", self.picture().await);
+            assert!(
+                start.elapsed() < limit,
+                "token {name} is not {ready:?} within {limit:?}: {}",
+                self.picture().await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -255,7 +261,11 @@ impl Installation {
             if found.as_deref() == Some(ready) && status.observed_generation == project.metadata.generation {
                 return project;
             }
-            assert!(start.elapsed() < limit, "project {name} is not {ready:?} within {limit:?}: {}", self.picture().await);
+            assert!(
+                start.elapsed() < limit,
+                "project {name} is not {ready:?} within {limit:?}: {}",
+                self.picture().await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -273,7 +283,10 @@ impl Installation {
             K: kube::Resource<DynamicType = ()> + kube::core::object::HasStatus<Status: Debug> + Clone + DeserializeOwned + Debug,
         {
             let list = api.list(&Default::default()).await.unwrap();
-            list.items.iter().map(|object| format!("{}: {:#?}\n", object.meta().name.as_deref().unwrap_or_default(), object.status())).collect()
+            list.items
+                .iter()
+                .map(|object| format!("{}: {:#?}\n", object.meta().name.as_deref().unwrap_or_default(), object.status()))
+                .collect()
         }
         let (fleets, projects, tokens) = (self.api::<ProxyConfig>(), self.api::<LlmProject>(), self.api::<WitheringToken>());
         format!("{}{}{}", of(fleets).await, of(projects).await, of(tokens).await)

@@ -26,4 +26,5 @@ mod outages;
 mod projects;
 mod rbac;
 mod tokens;
+mod tunnel;
 mod unready_cluster;

@@ -28,7 +28,9 @@ async fn state(installation: &Installation, name: &str) -> String {
 
 fn message(token: &WitheringToken, about: ConditionType) -> String {
     let status = token.status.clone().unwrap_or_default();
-    find(&status.conditions, about).map(|condition| condition.message.clone()).unwrap_or_default()
+    find(&status.conditions, about)
+        .map(|condition| condition.message.clone())
+        .unwrap_or_default()
 }
 
 /// Waits until a Secret holds a key that is another one than `before`.
@@ -69,10 +71,16 @@ async fn a_token_is_issued_into_a_secret_that_belongs_to_it() {
     assert!(installation.serves(&key).await);
     assert_eq!(secret.type_.as_deref(), Some("llm-proxy.dev/token"));
     let (labels, annotations) = (secret.metadata.labels.unwrap(), secret.metadata.annotations.unwrap());
-    assert_eq!((labels["app.kubernetes.io/managed-by"].as_str(), labels["llm-proxy.dev/token"].as_str()), ("llm-proxy-operator", "web"));
+    assert_eq!(
+        (labels["app.kubernetes.io/managed-by"].as_str(), labels["llm-proxy.dev/token"].as_str()),
+        ("llm-proxy-operator", "web")
+    );
     assert_eq!(Some(&annotations["llm-proxy.dev/uid"]), token.metadata.uid.as_ref());
     let owner = &secret.metadata.owner_references.unwrap()[0];
-    assert_eq!((owner.kind.as_str(), owner.controller, owner.block_owner_deletion), ("WitheringToken", Some(true), Some(false)));
+    assert_eq!(
+        (owner.kind.as_str(), owner.controller, owner.block_owner_deletion),
+        ("WitheringToken", Some(true), Some(false))
+    );
     let data = secret.data.unwrap();
     let keys: Vec<&str> = data.keys().map(String::as_str).collect();
     assert_eq!(keys, ["OPENAI_API_KEY", "OPENAI_BASE_URL", "token"]);
@@ -84,7 +92,9 @@ async fn a_token_is_issued_into_a_secret_that_belongs_to_it() {
     assert_eq!((status.revision, status.secret_name.as_deref()), (Some(1), Some("web")));
     assert_eq!(status.token_prefix.as_deref(), Some(key.prefix()));
     assert!(status.issued_time.is_some() && status.expiration_time.is_some() && status.renewal_time.is_some());
-    let stored = installation.texts(&format!("SELECT state FROM token_revisions WHERE digest = '\\x{}'", hex(key.digest()))).await;
+    let stored = installation
+        .texts(&format!("SELECT state FROM token_revisions WHERE digest = '\\x{}'", hex(key.digest())))
+        .await;
     assert_eq!(stored, [["Active"]]);
     has_event(&installation, "TokenIssued").await;
 }
@@ -115,7 +125,9 @@ async fn changed_formats_and_a_changed_name_keep_the_key() {
     let installation = Installation::running().await;
     installation.issued("web", "ttl: 1h").await;
     let key = installation.key("web").await.unwrap();
-    installation.patch::<WitheringToken>("web", json!({"spec": {"secret": {"formats": ["Raw"]}}})).await;
+    installation
+        .patch::<WitheringToken>("web", json!({"spec": {"secret": {"formats": ["Raw"]}}}))
+        .await;
     until("only the raw key", SOON, async || {
         let data = installation.secret("web").await.unwrap().data.unwrap();
         data.keys().eq(["token"])
@@ -123,7 +135,9 @@ async fn changed_formats_and_a_changed_name_keep_the_key() {
     .await;
     assert_eq!(installation.key("web").await, Some(key.clone()));
 
-    installation.patch::<WitheringToken>("web", json!({"spec": {"secret": {"name": "other", "formats": null}}})).await;
+    installation
+        .patch::<WitheringToken>("web", json!({"spec": {"secret": {"name": "other", "formats": null}}}))
+        .await;
     until("the Secret under its new name alone", SOON, async || {
         installation.key("other").await == Some(key.clone()) && installation.secret("web").await.is_none()
     })
@@ -161,7 +175,10 @@ async fn a_token_is_renewed_when_two_thirds_of_its_life_are_over_and_both_keys_w
     let new = installation.key("web").await.unwrap();
     assert!(new != old && installation.serves(&new).await && installation.serves(&old).await);
     let status = token.status.unwrap();
-    assert_eq!((status.revision, status.previous.as_ref().map(|previous| previous.revision)), (Some(2), Some(1)));
+    assert_eq!(
+        (status.revision, status.previous.as_ref().map(|previous| previous.revision)),
+        (Some(2), Some(1))
+    );
     assert_eq!(state(&installation, "web").await, "Active - 2 1 0", "a new period");
     has_event(&installation, "TokenRenewed").await;
     installation.set_clock_ahead(29 * MINUTE).await;
@@ -173,7 +190,9 @@ async fn a_changed_trigger_rotates_within_the_period() {
     let installation = Installation::running().await;
     installation.issued("web", "ttl: 1h\n  rotation: {trigger: one}").await;
     let old = installation.key("web").await.unwrap();
-    installation.patch::<WitheringToken>("web", json!({"spec": {"rotation": {"trigger": "two", "overlap": "0s"}}})).await;
+    installation
+        .patch::<WitheringToken>("web", json!({"spec": {"rotation": {"trigger": "two", "overlap": "0s"}}}))
+        .await;
     installation.token_is("web", "True Rotated").await;
     let new = installation.key("web").await.unwrap();
     assert!(new != old && installation.serves(&new).await);
@@ -208,7 +227,11 @@ async fn a_revoked_token_loses_its_secret_for_ever() {
     let status = token.status.unwrap();
     assert!(find(&status.conditions, ConditionType::Stalled).is_some_and(|stalled| stalled.status == "True"));
     let patch = kube::api::Patch::Merge(json!({"spec": {"state": "Active"}}));
-    let refused = installation.api::<WitheringToken>().patch("web", &kube::api::PatchParams::default(), &patch).await.unwrap_err();
+    let refused = installation
+        .api::<WitheringToken>()
+        .patch("web", &kube::api::PatchParams::default(), &patch)
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("Revoked"), "{refused}");
 }
 
@@ -218,7 +241,10 @@ async fn a_deleted_token_is_revoked_and_one_of_the_same_name_inherits_nothing() 
     installation.issued("web", "ttl: 1h").await;
     let key = installation.key("web").await.unwrap();
     installation.delete::<WitheringToken>("web").await;
-    until("the row is revoked", Duration::from_secs(10), async || state(&installation, "web").await.starts_with("Revoked Deletion ")).await;
+    until("the row is revoked", Duration::from_secs(10), async || {
+        state(&installation, "web").await.starts_with("Revoked Deletion ")
+    })
+    .await;
     assert!(!installation.serves(&key).await);
     until("the Secret is collected", SOON, async || installation.secret("web").await.is_none()).await;
 
@@ -240,7 +266,10 @@ async fn a_token_that_is_deleted_and_made_again_while_nobody_looks_is_another_on
     assert!(installation.serves(&key).await, "nobody could see it");
     installation.start().await;
     installation.token_is("web", "True Issued").await;
-    until("the old row is revoked", Duration::from_secs(15), async || !installation.serves(&key).await).await;
+    until("the old row is revoked", Duration::from_secs(15), async || {
+        !installation.serves(&key).await
+    })
+    .await;
     assert!(installation.serves(&installation.key("web").await.unwrap()).await);
 }
 
@@ -252,7 +281,10 @@ async fn a_deleted_secret_comes_back_with_another_key() {
     installation.delete::<Secret>("web").await;
     let new = another_key(&installation, "web", &key).await;
     installation.token_is_within("web", "True Reissued", HEALS).await;
-    assert!(installation.serves(&new).await && installation.serves(&key).await, "the old one for its overlap");
+    assert!(
+        installation.serves(&new).await && installation.serves(&key).await,
+        "the old one for its overlap"
+    );
     has_event(&installation, "SecretRecreated").await;
 }
 
@@ -261,8 +293,12 @@ async fn an_edited_and_an_emptied_secret_are_replaced_and_marks_of_others_stay()
     let installation = Installation::running().await;
     installation.issued("web", "ttl: 1h").await;
     let key = installation.key("web").await.unwrap();
-    installation.patch::<Secret>("web", json!({"metadata": {"labels": {"team": "shop"}, "annotations": {"note": "mine"}}})).await;
-    installation.patch::<Secret>("web", json!({"stringData": {"OPENAI_API_KEY": "sk-mine"}})).await;
+    installation
+        .patch::<Secret>("web", json!({"metadata": {"labels": {"team": "shop"}, "annotations": {"note": "mine"}}}))
+        .await;
+    installation
+        .patch::<Secret>("web", json!({"stringData": {"OPENAI_API_KEY": "sk-mine"}}))
+        .await;
     installation.token_is("web", "True Reissued").await;
     let new = another_key(&installation, "web", &key).await;
     assert_ne!(new.expose(), "sk-mine");
@@ -274,7 +310,10 @@ async fn an_edited_and_an_emptied_secret_are_replaced_and_marks_of_others_stay()
     installation.patch::<Secret>("web", json!({"data": null})).await;
     let third = another_key(&installation, "web", &new).await;
     until("the third key works", SOON, async || installation.serves(&third).await).await;
-    until("status says so", SOON, async || installation.token_is("web", "True Reissued").await.status.unwrap().revision == Some(3)).await;
+    until("status says so", SOON, async || {
+        installation.token_is("web", "True Reissued").await.status.unwrap().revision == Some(3)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,7 +358,11 @@ async fn of_two_tokens_for_one_secret_the_older_gets_it_and_the_other_says_who()
     let key = installation.key("shared").await.unwrap();
     installation.apply(&token("second", "ttl: 1h\n  secret: {name: shared}")).await;
     let second = installation.token_is("second", "False SecretConflict").await;
-    assert!(message(&second, ConditionType::Ready).contains("first"), "{}", message(&second, ConditionType::Ready));
+    assert!(
+        message(&second, ConditionType::Ready).contains("first"),
+        "{}",
+        message(&second, ConditionType::Ready)
+    );
     installation.nudge("first").await;
     installation.token_is("first", "True Issued").await;
     assert_eq!(installation.key("shared").await, Some(key.clone()));
@@ -371,7 +414,10 @@ async fn a_quota_that_refuses_the_secret_is_told_in_its_own_words_and_heals() {
     let token = installation.token_is("web", "False DeliveryFailed").await;
     let said = message(&token, ConditionType::Delivered);
     assert!(said.contains("exceeded quota") && said.contains("web"), "{said}");
-    assert!(installation.number("SELECT count(*) FROM token_revisions").await <= 2, "attempts pile no rows up");
+    assert!(
+        installation.number("SELECT count(*) FROM token_revisions").await <= 2,
+        "attempts pile no rows up"
+    );
     installation.delete::<ResourceQuota>("few").await;
     installation.token_is("web", "True Issued").await;
 }
