@@ -22,6 +22,7 @@ pub mod process;
 pub mod program;
 pub mod provider;
 pub mod random;
+pub mod replica;
 pub mod schemathesis;
 pub mod sdk;
 pub mod server;

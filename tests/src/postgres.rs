@@ -120,6 +120,18 @@ impl Database {
         })
     }
 
+    /// Everything that is in it, as pg_dump writes it.
+    ///
+    /// # Panics
+    /// If pg_dump fails.
+    #[must_use]
+    pub fn dump(&self) -> Vec<u8> {
+        let mut command = std::process::Command::new(cluster::program("pg_dump"));
+        let output = command.arg("--inserts").arg(self.url()).output().expect("pg_dump runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
     /// What a failover does: ends every session of this database.
     pub fn terminate_backends(&self) {
         let end = format!(

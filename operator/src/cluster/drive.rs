@@ -96,7 +96,11 @@ async fn reconcile<K: Driven>(shown: Arc<K>, context: Arc<Context>) -> Result<Ac
         Err(ReconcileError::NotLeading(_) | ReconcileError::Stopped) => {}
         Err(error) => {
             let failures = context.memories.failures(&object.uid) + 1;
-            tracing::warn!(kind = %object.kind, namespace = object.namespace, name = object.name, failures, "not done, and tried again: {error}");
+            if error.may_be_a_hiccup(failures) {
+                tracing::debug!(kind = %object.kind, namespace = object.namespace, name = object.name, failures, "not done yet: {error}");
+            } else {
+                tracing::warn!(kind = %object.kind, namespace = object.namespace, name = object.name, failures, "not done, and tried again: {error}");
+            }
         }
     }
     outcome
@@ -192,8 +196,7 @@ async fn look<K: Driven>(context: &Context, latest: &K, object: &Object, pass: &
 /// # Errors
 /// The error itself, if it is about something else or may be a hiccup.
 fn give_up_the_database(context: &Context, object: &Object, pass: &mut Pass, error: ReconcileError) -> Result<(), ReconcileError> {
-    let lasts = matches!(error, ReconcileError::NoDatabase(_)) || context.memories.failures(&object.uid) > 0;
-    if error.database_away().is_none() || !lasts || pass.away.is_some() {
+    if error.database_away().is_none() || error.may_be_a_hiccup(context.memories.failures(&object.uid)) || pass.away.is_some() {
         return Err(error);
     }
     pass.away = Some(error);

@@ -68,6 +68,8 @@ impl ReconcileError {
     /// What to tell about a database that is away; nothing if the error is about something else.
     pub(crate) fn database_away(&self) -> Option<NotLive> {
         let reason = match self {
+            // Work on it is under way, and its end is not known.
+            Self::NoDatabase(not_live) if not_live.reason == crds::Reason::Reconciling => crds::Reason::DatabaseUnavailable,
             Self::NoDatabase(not_live) => return Some(not_live.clone()),
             Self::Database(StoreError::Unavailable(_) | StoreError::Full(_)) => crds::Reason::DatabaseUnavailable,
             Self::Database(StoreError::ReadOnly(_)) => crds::Reason::DatabaseReadOnly,
@@ -77,6 +79,15 @@ impl ReconcileError {
             reason,
             message: self.to_string(),
         })
+    }
+
+    /// Whether what is wrong has just begun and is expected to pass: it is not worth telling after so few failed looks in a row.
+    pub(crate) fn may_be_a_hiccup(&self, failures: u32) -> bool {
+        match self {
+            Self::NoDatabase(not_live) if not_live.reason == crds::Reason::Reconciling => failures < 3,
+            Self::NoDatabase(_) => false,
+            _ => failures == 0,
+        }
     }
 
     /// How long the API server asked to be left alone.

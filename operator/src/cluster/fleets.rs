@@ -119,7 +119,7 @@ impl Fleets {
             last: slot.last.take(),
             applied: std::mem::take(&mut slot.applied),
             why: Some(NotLive {
-                reason: crds::Reason::DatabaseUnavailable,
+                reason: crds::Reason::Reconciling,
                 message: "the database is being opened".to_owned(),
             }),
             ..Slot::default()
@@ -162,7 +162,7 @@ impl Fleets {
                 slot.last = Some(live);
             }
             slot.why = Some(NotLive {
-                reason: crds::Reason::DatabaseUnavailable,
+                reason: crds::Reason::Reconciling,
                 message: "the database is being opened again".to_owned(),
             });
         }

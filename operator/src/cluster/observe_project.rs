@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crds::{LlmProject, ProjectProvider, Reason};
+use crds::{LlmProject, ProjectProvider};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Resource as _;
 use secrecy::SecretString;
@@ -38,7 +38,6 @@ pub(crate) async fn observe(context: &Context, project: &LlmProject, pass: &mut 
     let live = match context.fleets.get(namespace, name) {
         Some(Ok(live)) => Some(live),
         Some(Err(_)) if matches!(permitted, Some(Err(_))) => None,
-        Some(Err(_)) if is_opening(context, namespace, name) => return Ok(Look::NotYet(SOON)),
         Some(Err(not_live)) => return Err(ReconcileError::NoDatabase(not_live)),
         // Driven, and not looked at since this process leads: its database may hold a row of this project.
         None if declared.is_some() => return Ok(Look::NotYet(SOON)),
@@ -91,13 +90,6 @@ pub(crate) fn without_database(context: &Context, project: &LlmProject, memory: 
         },
         credentials: Vec::new(),
     })
-}
-
-/// Whether a fleet's database is on its way: nothing is wrong with it yet.
-pub(crate) fn is_opening(context: &Context, namespace: &str, name: &str) -> bool {
-    let is_away = |why: &NotLive| matches!(why.reason, Reason::DatabaseUnavailable | Reason::DatabaseReadOnly);
-    let why = context.fleets.get(namespace, name).and_then(Result::err);
-    why.is_some_and(|why| is_away(&why)) && context.fleets.failure(&(namespace.to_owned(), name.to_owned())).is_none()
 }
 
 /// This machine's clock, for what no database has to do with: a status that says that there is none.

@@ -4,6 +4,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crds::{Engine, ProxyConfig, Reason};
+use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -140,9 +141,7 @@ struct Look<'a> {
 impl Look<'_> {
     async fn fleet(&self) -> Result<FleetObserved, ReconcileError> {
         let claim = claim(self.context, &self.parent.namespace, &self.parent.name);
-        let management = self.management().await?;
-        let mut encryption = self.encryption(&claim).await?;
-        let url = self.url().await?;
+        let (management, mut encryption, url) = tokio::try_join!(self.management(), self.encryption(&claim), self.url())?;
         let database = match &url {
             Err(unresolved) => unresolved.clone(),
             Ok(url) => self.database(url, &mut encryption, claim.clone()).await,
@@ -243,7 +242,7 @@ impl Look<'_> {
             self.context.fleets.none_because(
                 self.key,
                 NotLive {
-                    reason: Reason::DatabaseUnavailable,
+                    reason: Reason::ProxyNotReady,
                     message: format!("the fleet has no database: {message}"),
                 },
             );
@@ -334,11 +333,12 @@ impl Look<'_> {
             }
             None => Wanted::Unknown(ChildKind::Deployment, name),
         });
+        let looks = wanted
+            .into_iter()
+            .map(|wanted| children::look(&self.context.client, &self.context.fleets, parent, wanted));
         let (mut seen, mut rollout) = (Vec::new(), None);
-        for wanted in wanted {
-            let is_deployment = matches!(&wanted, Wanted::So(Child::Deployment(_)) | Wanted::Unknown(ChildKind::Deployment, _));
-            let (child, found) = children::look(&self.context.client, &self.context.fleets, parent, wanted).await?;
-            if is_deployment {
+        for (child, found) in try_join_all(looks).await? {
+            if child.needs_database {
                 rollout = found.as_ref().map(|found| children::rollout(found, spec.replicas()));
             }
             seen.push(child);

@@ -12,7 +12,7 @@ use super::driven::{identity, resource};
 use super::failure::{ReconcileError, database};
 use super::fleets::{LiveFleet, NotLive};
 use super::in_force::InForce;
-use super::observe_project::{SOON, is_opening, process_time};
+use super::observe_project::{SOON, process_time};
 use super::pass::{Look, Pass};
 use super::permission;
 use super::references::{Referred, Referrer};
@@ -33,7 +33,7 @@ pub(crate) async fn observe(context: &Context, token: &WitheringToken, pass: &mu
         Some(project) => match fleet_of(context, project)? {
             Fleet::Open(live) => Some(live),
             Fleet::Undeclared => pass.holder_of_token(context, &object.uid).await?,
-            Fleet::Opening => return Ok(Look::NotYet(SOON)),
+            Fleet::NotLookedAt => return Ok(Look::NotYet(SOON)),
         },
         None => pass.holder_of_token(context, &object.uid).await?,
     };
@@ -102,8 +102,8 @@ enum Fleet {
     Open(Arc<LiveFleet>),
     /// It is not declared.
     Undeclared,
-    /// It is declared, and its database is on its way.
-    Opening,
+    /// It is declared, and was not looked at since this process leads.
+    NotLookedAt,
 }
 
 fn fleet_of(context: &Context, project: &LlmProject) -> Result<Fleet, ReconcileError> {
@@ -111,9 +111,8 @@ fn fleet_of(context: &Context, project: &LlmProject) -> Result<Fleet, ReconcileE
     let (namespace, name) = (project.spec.proxy_ref.namespace(own), project.spec.proxy_ref.name.as_str());
     match context.fleets.get(namespace, name) {
         Some(Ok(live)) => Ok(Fleet::Open(live)),
-        Some(Err(_)) if is_opening(context, namespace, name) => Ok(Fleet::Opening),
         Some(Err(not_live)) => Err(ReconcileError::NoDatabase(not_live)),
-        None if context.stores.proxy_config(namespace, name).is_some() => Ok(Fleet::Opening),
+        None if context.stores.proxy_config(namespace, name).is_some() => Ok(Fleet::NotLookedAt),
         None => Ok(Fleet::Undeclared),
     }
 }

@@ -17,10 +17,13 @@ pub(crate) struct Wakes {
     waiting: Waiting,
 }
 
+/// Kind, namespace and name.
+type Waits = (&'static str, String, String);
+
 /// The objects that were woken and that nobody has looked at since. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting {
-    inner: Arc<Mutex<HashSet<(&'static str, String, String)>>>,
+    inner: Arc<Mutex<HashSet<Waits>>>,
 }
 
 impl Waiting {
@@ -38,7 +41,7 @@ impl Waiting {
         self.lock().insert((kind.as_str(), namespace.to_owned(), name.to_owned()));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<(&'static str, String, String)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Waits>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -154,9 +154,9 @@ impl Watches {
         }
     }
 
-    fn declared<K: Watched>(&mut self) -> Store<K>
+    fn declared<K>(&mut self) -> Store<K>
     where
-        K: Resource<Scope = NamespaceResourceScope>,
+        K: Watched + Resource<Scope = NamespaceResourceScope>,
     {
         let told = self.told.clone();
         self.mirrored::<K>(move |change, unreadable| on_declared(change, unreadable, &told))

@@ -174,7 +174,9 @@ fn accepted(seen: &ProjectObserved) -> Finding {
 
 fn resolved(seen: &ProjectObserved) -> Finding {
     if let FleetSeen::NotReady { reason, message } = &seen.fleet {
-        let stood = report::as_it_stood(conditions(seen), ConditionType::ResolvedRefs);
+        // What was said of the ProxyConfig itself holds no longer: it is there.
+        let is_over = |stood: &Finding| matches!(stood.reason, Reason::ProxyNotFound | Reason::RefNotPermitted);
+        let stood = report::as_it_stood(conditions(seen), ConditionType::ResolvedRefs).filter(|stood| !is_over(stood));
         return stood.unwrap_or_else(|| Finding::unknown(ConditionType::ResolvedRefs, *reason, message.clone()));
     }
     match uses(seen).find_map(|(provider, credential)| resolve(seen, provider, credential).err()) {
@@ -199,7 +201,7 @@ fn in_force(seen: &ProjectObserved) -> Finding {
 
 fn findings(seen: &ProjectObserved) -> Vec<Finding> {
     let active = match seen.resource.spec.state {
-        crds::ProjectState::Active => Finding::holds(ConditionType::Active, Reason::Active, "requests are taken"),
+        crds::ProjectState::Active => Finding::holds(ConditionType::Active, Reason::Active, "the project is switched on"),
         crds::ProjectState::Inactive => Finding::fails(
             ConditionType::Active,
             Reason::Inactive,

@@ -278,6 +278,16 @@ fn programs() -> Option<PathBuf> {
         .find(|folder| folder.join("postgres").is_file())
 }
 
+/// One of PostgreSQL's own programs, such as pg_dump.
+///
+/// # Panics
+/// In one line that says what to install.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let folder = programs().expect("PostgreSQL's programs: apt-get install postgresql");
+    folder.join(name)
+}
+
 fn has_pg_stat_statements(programs: &Path) -> bool {
     let folders = ["../lib", "../lib/postgresql"].map(|folder| programs.join(folder));
     folders.iter().any(|folder| folder.join("pg_stat_statements.so").is_file())

@@ -84,7 +84,8 @@ impl Story {
         };
         let dead = format!("SELECT count(*) FROM tokens WHERE name = '{name}' AND state = 'Revoked'");
         match self {
-            Self::Issue => is("True", &["Issued"]),
+            // A revision that may have reached the Secret keeps its number, and the next one is a further one.
+            Self::Issue => is("True", &["Issued", "Reissued"]),
             // A renewal that was cut short has left a revision behind, beside which the next one is no longer the renewal.
             Self::Renew => is("True", &["Renewed", "Reissued"]),
             Self::Revoke => is("False", &["Revoked"]),

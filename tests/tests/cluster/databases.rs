@@ -48,7 +48,7 @@ fn a_database_belongs_to_one_fleet() {
     let own = Database::create();
     stage.make_database_secret("own", "url", &own.url());
     stage.declare("second", json!({"replicas": 1, "database": {"postgres": {"secretRef": {"name": "own"}}}}));
-    stage.fleet_says("second", ConditionType::DatabaseReady, READY, HEALS);
+    stage.fleet_says("second", ConditionType::DatabaseReady, READY, SOON);
     stage.wait_for::<Deployment>("second");
 }
 

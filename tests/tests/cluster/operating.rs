@@ -138,6 +138,12 @@ impl Team {
         self.cluster.kubectl(&all).ok()
     }
 
+    /// The value under a key of a Secret.
+    pub fn secret_value(&self, name: &str, key: &str) -> String {
+        let template = format!("go-template={{{{index .data {key:?} | base64decode}}}}");
+        self.kubectl(&["get", "secret", name, "-o", &template])
+    }
+
     /// Waits until an object's condition is as wanted, such as `Ready`, `Ready=False`.
     pub fn wait_for(&self, object: &str, condition: &str, limit: Duration) {
         let (timeout, condition) = (format!("--timeout={}s", limit.as_secs()), format!("--for=condition={condition}"));

@@ -1,6 +1,8 @@
 //! What becomes of a WitheringToken on a real API server: issued, changed, renewed, switched off, tampered with, revoked, deleted.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crds::conditions::{ConditionType, find};
@@ -9,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use serde_json::json;
 use testkit::cluster::User;
+use testkit::cluster::faults::Fault;
 
 use crate::installation::{HEALS, Installation, SOON, fleet, hex, project, token, token_of, until};
 
@@ -448,7 +451,8 @@ async fn everything_applied_at_once_in_any_order_becomes_ready() {
     installation.apply(&token("web", "ttl: 1h")).await;
     installation.apply(&project("shop", "main")).await;
     installation.apply(&fleet("main", "")).await;
-    installation.token_is("web", "False ProjectNotReady").await;
+    installation.token_is("web", "False DatabaseUnavailable").await;
+    installation.project_is("shop", "False DatabaseUnavailable").await;
     installation.apply(&installation.database_secret()).await;
     installation.token_is_within("web", "True Issued", HEALS + HEALS).await;
 }
@@ -473,4 +477,37 @@ async fn a_restarted_operator_writes_nothing_about_what_is_as_it_should_be() {
         .map(testkit::cluster::audit::Entry::line)
         .collect();
     assert!(others.is_empty(), "{others:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_whose_write_was_not_answered_is_taken_as_it_stands() {
+    let mut installation = Installation::running().await;
+    installation.stop().await;
+    let door = installation.cluster.door(User::Operator);
+    let fault = door.inject("POST", "/secrets", Some(1), Fault::CutAfter);
+    let _operator = installation.operator_through(door.client(), installation.options());
+    installation.issued("web", "ttl: 1h").await;
+    assert_eq!(fault.hits(), 1);
+    assert!(installation.serves(&installation.key("web").await.unwrap()).await);
+    assert_eq!(
+        installation.number("SELECT count(*) FROM token_revisions").await,
+        1,
+        "the value in hand was the one that had landed"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_ours_in_one_look_is_survived_and_the_others_go_on() {
+    let installation = Installation::declared().await;
+    let left = AtomicU32::new(2);
+    let _operator = installation.mortal(move |object, _| {
+        let broken = object.name == "bad" && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        assert!(!broken, "a fault that a test has put here");
+        ControlFlow::Continue(())
+    });
+    installation.apply(&token("bad", "ttl: 1h")).await;
+    installation.apply(&token("good", "ttl: 1h")).await;
+    installation.token_is("good", "True Issued").await;
+    installation.token_is("bad", "True Issued").await;
+    assert!(installation.serves(&installation.key("bad").await.unwrap()).await);
 }

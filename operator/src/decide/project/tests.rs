@@ -270,6 +270,18 @@ fn away(mut seen: ProjectObserved) -> ProjectObserved {
 }
 
 #[test]
+fn once_the_fleet_is_declared_nobody_is_told_to_create_it() {
+    let mut seen = declared();
+    seen.fleet = FleetSeen::Missing;
+    let before = verdict(&seen);
+    says(&before, ConditionType::Ready, "False", Reason::ProxyNotFound);
+    seen.resource.status = Some(before);
+    let status = verdict(&away(seen));
+    says(&status, ConditionType::ResolvedRefs, "Unknown", Reason::DatabaseUnavailable);
+    says(&status, ConditionType::Ready, "False", Reason::DatabaseUnavailable);
+}
+
+#[test]
 fn a_project_that_its_fleet_does_not_allow_gets_no_row_and_says_what_to_do() {
     let status = verdict(&not_permitted(declared()));
     says(&status, ConditionType::Accepted, "False", Reason::RefNotPermitted);

@@ -55,7 +55,7 @@ fn findings(seen: &TokenObserved, before: &WitheringTokenStatus, reason: Reason,
 }
 
 /// What was issued goes on working, from the replicas' memory and then again from the database; what was refused stays so. A spec that was changed
-/// since, and a token that was never issued, wait.
+/// since, and a token that was never issued, wait. That the project is missing is over: it was found.
 fn ready(seen: &TokenObserved, before: &WitheringTokenStatus, findings: &[Finding], reason: Reason, message: &str) -> Finding {
     let fails = |reason, message: String| Finding::fails(ConditionType::Ready, reason, message);
     let has_ended = |end: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Time| end.0.as_millisecond() <= seen.resource.now.0;
@@ -73,6 +73,6 @@ fn ready(seen: &TokenObserved, before: &WitheringTokenStatus, findings: &[Findin
     }
     let known = before.observed_generation == Some(seen.resource.object.generation);
     report::as_it_stood(&before.conditions, ConditionType::Ready)
-        .filter(|_| known)
+        .filter(|stood| known && stood.reason != Reason::ProjectNotFound)
         .unwrap_or_else(|| fails(reason, message.to_owned()))
 }

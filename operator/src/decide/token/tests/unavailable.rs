@@ -49,6 +49,16 @@ fn it_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_project_that_was_missing_and_came_is_not_called_missing_any_more() {
+    let mut seen = declared();
+    seen.project = ProjectSeen::Missing;
+    let before = verdict(&seen);
+    says(&before, ConditionType::Ready, "False", Reason::ProjectNotFound);
+    seen.resource.status = Some(before);
+    says(&verdict(&away(seen)), ConditionType::Ready, "False", Reason::DatabaseUnavailable);
+}
+
+#[test]
 fn a_new_token_and_a_changed_spec_wait() {
     let status = verdict(&away(declared()));
     says(&status, ConditionType::Ready, "False", Reason::DatabaseUnavailable);
