@@ -17,6 +17,8 @@ pub struct FleetObserved {
     pub encryption: SecretStanding,
     /// The database.
     pub database: DatabaseSeen,
+    /// Whether this process has led this very database, though it may not answer at this moment: pods that start know it.
+    pub held: bool,
     /// The newest schema that this process knows.
     pub newest_schema: i64,
     /// The children, in the order in which they are brought in line; the Deployment last.
@@ -149,7 +151,7 @@ pub enum FleetEffect {
     /// Claim the database, or claim it again, and lead it from now on.
     Open,
     /// Bring a child in line.
-    Apply(Box<Child>),
+    Apply(Child),
     /// Delete a child that is no longer wanted.
     DeleteChild(ChildVersion),
 }
@@ -158,11 +160,11 @@ pub enum FleetEffect {
 #[derive(Clone, Debug)]
 pub enum Child {
     /// The pods.
-    Deployment(Deployment),
+    Deployment(Box<Deployment>),
     /// A way to them.
-    Service(Service),
+    Service(Box<Service>),
     /// How many of them may be taken away on purpose.
-    DisruptionBudget(PodDisruptionBudget),
+    DisruptionBudget(Box<PodDisruptionBudget>),
 }
 
 /// A child as it was observed, to be deleted only if it still is that one.

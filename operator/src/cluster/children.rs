@@ -52,9 +52,9 @@ pub(crate) async fn look(
             let why = format!("{what} is none of this ProxyConfig's and is left as it is; delete or rename it");
             (None, Some(why))
         }
-        (Wanted::So(child), None) => (Some(FleetEffect::Apply(Box::new(child.clone()))), None),
+        (Wanted::So(child), None) => (Some(FleetEffect::Apply(child.clone())), None),
         (Wanted::So(child), Some(found)) => (
-            differs(fleets, parent, child, found, &what).then(|| FleetEffect::Apply(Box::new(child.clone()))),
+            differs(fleets, parent, child, found, &what).then(|| FleetEffect::Apply(child.clone())),
             None,
         ),
         (Wanted::Not(..), Some(found)) if foreign.is_none() => (Some(FleetEffect::DeleteChild(version(kind, found))), None),

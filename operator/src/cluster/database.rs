@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
-use store::{Claim, KeyRing, PostgresOptions, ResourceUid, SchemaInfo, SealingKey, Store, StoreError};
+use store::{Claim, KeyRing, PostgresOptions, SchemaInfo, SealingKey, Store, StoreError};
 
 use super::failure::{DATABASE_TIMEOUT, database};
 use super::fleets::{Fleets, LiveFleet, NotLive, Target};
@@ -179,12 +179,12 @@ pub(crate) async fn migrate(fleets: &Fleets, key: &Key) {
 }
 
 /// Claims the database that was last looked at, and leads it from now on.
-pub(crate) async fn open(fleets: &Fleets, key: &Key, uid: &ResourceUid, claim: &Claim, base_url: String) -> Option<Arc<LiveFleet>> {
+pub(crate) async fn open(fleets: &Fleets, key: &Key, claim: &Claim, base_url: String) -> Option<Arc<LiveFleet>> {
     let store = fleets.store(key)?;
     let opened = async { database(database(store.claim(claim)).await?.lead()).await };
     match opened.await {
         Ok(fleet) => {
-            let live = Arc::new(LiveFleet::new(key.clone(), uid.clone(), fleet, base_url));
+            let live = Arc::new(LiveFleet::new(key.clone(), fleet, base_url));
             fleets.opened(Arc::clone(&live));
             Some(live)
         }

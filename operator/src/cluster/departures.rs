@@ -45,12 +45,15 @@ pub(crate) struct Departed {
     pub(crate) name: String,
 }
 
+/// Kind, namespace and name.
+type Name = (Kind, String, String);
+
 /// Where departures are told. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Departures {
     queue: mpsc::UnboundedSender<Departed>,
     /// Who has each name, as far as it was looked at.
-    present: Arc<Mutex<HashMap<(Kind, String, String), ResourceUid>>>,
+    present: Arc<Mutex<HashMap<Name, ResourceUid>>>,
     doubt: Arc<Notify>,
 }
 

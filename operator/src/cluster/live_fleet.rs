@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use store::{DbTime, FeedVersion, Fleet, ReplicaView, ResourceUid, StoreError};
+use store::{DbTime, FeedVersion, Fleet, ReplicaView, StoreError};
 use tokio::task::AbortHandle;
 
 use super::references::Key;
@@ -18,8 +18,6 @@ const MOST_OWN: usize = 4_096;
 pub(crate) struct LiveFleet {
     /// Namespace and name of the ProxyConfig.
     pub(crate) key: Key,
-    /// The uid of the ProxyConfig.
-    pub(crate) uid: ResourceUid,
     /// The database, writing as the leader of this process's epoch.
     pub(crate) fleet: Fleet,
     /// The base URL for applications, ending in `/v1`.
@@ -34,10 +32,9 @@ pub(crate) struct LiveFleet {
 
 impl LiveFleet {
     /// A fleet whose database was just opened.
-    pub(crate) fn new(key: Key, uid: ResourceUid, fleet: Fleet, base_url: String) -> Self {
+    pub(crate) fn new(key: Key, fleet: Fleet, base_url: String) -> Self {
         Self {
             key,
-            uid,
             fleet,
             base_url,
             own: Mutex::default(),

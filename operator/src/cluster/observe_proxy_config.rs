@@ -161,11 +161,17 @@ impl Look<'_> {
                  the annotation {CLAIM_ANNOTATION}: {claim}"
             ));
         }
+        let is_open = |url: &DatabaseUrl| {
+            let open = self.context.fleets.open_for(self.key);
+            open.is_some_and(|(target, _)| target.url == url_digest(&url.url))
+        };
+        let held = url.as_ref().is_ok_and(is_open);
         let (children, rollout) = self.children(url.as_ref().ok(), &encryption, &claim).await?;
         Ok(FleetObserved {
             management,
             encryption: encryption.standing,
             database,
+            held,
             newest_schema: SchemaInfo::NEWEST,
             children,
             rollout,
@@ -307,9 +313,12 @@ impl Look<'_> {
     ) -> Result<(Vec<ChildSeen>, Option<Rollout>), ReconcileError> {
         let (parent, spec) = (self.parent, &self.object.spec);
         let name = parent.names.deployment.clone();
-        let mut wanted: Vec<Wanted> = services(parent).into_iter().map(|service| Wanted::So(Child::Service(service))).collect();
+        let mut wanted: Vec<Wanted> = services(parent)
+            .into_iter()
+            .map(|service| Wanted::So(Child::Service(Box::new(service))))
+            .collect();
         wanted.push(match disruption_budget(parent, spec.replicas()) {
-            Some(budget) => Wanted::So(Child::DisruptionBudget(budget)),
+            Some(budget) => Wanted::So(Child::DisruptionBudget(Box::new(budget))),
             None => Wanted::Not(ChildKind::DisruptionBudget, name.clone()),
         });
         let boot = encryption.ring.as_ref().zip(encryption.text.clone()).zip(url).map(|((ring, key), url)| {
@@ -329,7 +338,7 @@ impl Look<'_> {
                     database_secret: (&url.secret, &url.key),
                     boot,
                 };
-                Wanted::So(Child::Deployment(deployment(parent, &pods)))
+                Wanted::So(Child::Deployment(Box::new(deployment(parent, &pods))))
             }
             None => Wanted::Unknown(ChildKind::Deployment, name),
         });

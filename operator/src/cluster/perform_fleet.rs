@@ -36,7 +36,7 @@ pub(crate) async fn perform(context: &Context, object: &Object, effect: &FleetEf
         FleetEffect::Migrate => database::migrate(&context.fleets, &key).await,
         FleetEffect::Open => {
             let claim = claim(context, &object.namespace, &object.name);
-            if let Some(live) = database::open(&context.fleets, &key, &object.uid, &claim, parent.base_url()).await {
+            if let Some(live) = database::open(&context.fleets, &key, &claim, parent.base_url()).await {
                 follow::start(context, &live);
                 wake_dependants(context, &live);
             }

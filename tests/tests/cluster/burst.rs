@@ -31,6 +31,15 @@ pub fn rss(process: &Process) -> u64 {
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") >> 10
 }
 
+/// Processor time that a process has used.
+fn processor(process: &Process) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{}/stat", process.pid())).expect("the process runs");
+    let (_, rest) = text.rsplit_once(')').expect("its name");
+    // utime and stime are the 14th and 15th field, in hundredths of a second.
+    let ticks = rest.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks"));
+    Duration::from_millis(ticks.sum::<u64>() * 10)
+}
+
 fn token(namespace: &str, n: usize) -> WitheringToken {
     let spec = serde_json::json!({"projectRef": {"name": "team"}, "ttl": "24h"});
     let mut token = WitheringToken::new(&format!("t{n:04}"), serde_json::from_value(spec).expect("a spec"));
@@ -59,7 +68,8 @@ fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_ea
     let mut operating = start(&team, scratch.path());
     team.apply(&[Team::fleet(), Team::project()].join("---\n"));
     team.wait_for("llmproj/team", "Ready", wait::SOON);
-    let idle = rss(&operating);
+    let (idle, used) = (rss(&operating), processor(&operating));
+    team.database.reset_statement_counts();
     let mark = cluster.audit_mark();
     let tokens: Vec<WitheringToken> = (0..count).map(|n| token(&team.namespace, n)).collect();
     let begun = Instant::now();
@@ -71,6 +81,8 @@ fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_ea
     wait::until("all tokens are Ready", limit * 3, || ready_tokens(&team) == count);
     let ready = begun.elapsed();
     let peak = rss(&operating);
+    let per_token = (processor(&operating).saturating_sub(used)).as_micros() / count as u128;
+    let statements: i64 = team.database.statement_counts().iter().map(|(_, calls)| calls).sum();
     quiet(cluster, &agent);
 
     let entries = cluster.audit_since(mark);
@@ -91,6 +103,10 @@ fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_ea
     {
         *others.entry(&entry.resource).or_default() += 1;
     }
+    let reads = entries
+        .iter()
+        .filter(|entry| entry.user_agent.contains(&agent) && entry.verb == "get" && entry.resource != "leases")
+        .count();
     let latencies = latencies(&entries, &agent);
     let at = |part: usize| latencies[(latencies.len() - 1) * part / 100];
     eprintln!(
@@ -98,6 +114,11 @@ fn many_tokens_at_once_are_all_ready_soon_at_two_writes_and_at_most_one_event_ea
          RSS {idle} -> {peak} MiB; {events} events; other writes {others:?}",
         at(50),
         at(99)
+    );
+    eprintln!(
+        "per token: {per_token} us of the operator's processor time, {} reads of the API, {} statements",
+        reads as f64 / count as f64,
+        statements as f64 / count as f64
     );
     assert!(ready < limit, "all Ready only after {ready:?}");
 

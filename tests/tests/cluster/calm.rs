@@ -26,11 +26,7 @@ fn in_calm_nothing_is_written_but_the_lease_and_a_restart_writes_nothing_either(
     let mark = team.cluster.audit_mark();
     let begun = Instant::now();
     wait::until("the calm has lasted", length * 2, || begun.elapsed() >= length);
-    assert_eq!(
-        besides_the_lease(&team.cluster.audit_since(mark), &agent),
-        Vec::<String>::new(),
-        "writes in {length:?} of calm"
-    );
+    assert_eq!(besides_the_lease(&team.cluster.audit_since(mark), &agent), Vec::<String>::new(), "writes in {length:?} of calm");
 
     operating.stop();
     let mark = team.cluster.audit_mark();

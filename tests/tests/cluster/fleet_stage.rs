@@ -25,16 +25,16 @@ use tokio::runtime::Runtime;
 use crate::operating::{Operating, options};
 
 /// The deadline of conditions that have none of their own.
-pub const SOON: Duration = Duration::from_secs(40);
+pub(crate) const SOON: Duration = Duration::from_secs(40);
 /// How soon what was missing or wrong is mended; debug builds run on loaded machines.
-pub const HEALS: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });
+pub(crate) const HEALS: Duration = Duration::from_secs(if cfg!(debug_assertions) { 8 } else { 2 });
 
 /// A namespace with a database and nothing else in it yet.
-pub struct Stage {
-    pub cluster: &'static Cluster,
-    pub namespace: String,
-    pub database: Database,
-    pub options: Options,
+pub(crate) struct Stage {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) namespace: String,
+    pub(crate) database: Database,
+    pub(crate) options: Options,
     operator: Option<Operating>,
     client: Client,
     runtime: Runtime,
@@ -42,7 +42,7 @@ pub struct Stage {
 
 impl Stage {
     /// A new one on the shared cluster.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let cluster = Cluster::shared();
         let namespace = cluster.namespace();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -63,7 +63,7 @@ impl Stage {
     }
 
     /// The same with the database's Secret, the fleet `main` with this further spec (JSON), and an operator.
-    pub fn with_fleet(spec: Value) -> Self {
+    pub(crate) fn with_fleet(spec: Value) -> Self {
         let mut stage = Self::new();
         stage.make_database_secret("database", "url", &stage.database.url());
         stage.declare("main", spec);
@@ -72,19 +72,19 @@ impl Stage {
     }
 
     /// Starts the operator.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         self.operator = Some(Operating::of(self.cluster, self.options.clone()));
     }
 
     /// Stops it in an orderly way.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(operator) = self.operator.take() {
             operator.stop();
         }
     }
 
     /// Declares a fleet; the members of `spec` stand over the defaults.
-    pub fn declare(&self, name: &str, spec: Value) {
+    pub(crate) fn declare(&self, name: &str, spec: Value) {
         let mut whole =
             json!({"database": {"postgres": {"secretRef": {"name": "database"}}}, "providers": [{"name": "echo", "api": "Echo"}], "replicas": 1});
         for (field, value) in spec.as_object().cloned().unwrap_or_default() {
@@ -95,62 +95,62 @@ impl Stage {
     }
 
     /// Makes, or changes, a Secret with one value.
-    pub fn make_database_secret(&self, name: &str, key: &str, value: &str) {
+    pub(crate) fn make_database_secret(&self, name: &str, key: &str, value: &str) {
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": {key: value}});
         self.apply::<Secret>(name, &secret);
     }
 
     /// Applies an object, as a person does.
-    pub fn apply<K: Known>(&self, name: &str, object: &Value) {
+    pub(crate) fn apply<K: Known>(&self, name: &str, object: &Value) {
         let params = PatchParams::apply("a-person").force();
         self.run(self.api::<K>().patch(name, &params, &Patch::Apply(object))).unwrap();
     }
 
     /// Changes an object by a merge patch.
-    pub fn patch<K: Known>(&self, name: &str, patch: &Value) -> K {
+    pub(crate) fn patch<K: Known>(&self, name: &str, patch: &Value) -> K {
         self.run(self.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)))
             .unwrap()
     }
 
     /// An object, if it is there.
-    pub fn get<K: Known>(&self, name: &str) -> Option<K> {
+    pub(crate) fn get<K: Known>(&self, name: &str) -> Option<K> {
         self.run(self.api::<K>().get_opt(name)).unwrap()
     }
 
     /// An object as JSON.
-    pub fn json<K: Known + serde::Serialize>(&self, name: &str) -> Value {
+    pub(crate) fn json<K: Known + serde::Serialize>(&self, name: &str) -> Value {
         serde_json::to_value(self.get::<K>(name)).unwrap()
     }
 
     /// Waits for an object.
-    pub fn wait_for<K: Known>(&self, name: &str) -> K {
+    pub(crate) fn wait_for<K: Known>(&self, name: &str) -> K {
         self.until(&format!("{name} is there"), SOON, || self.get(name))
     }
 
     /// Deletes an object.
-    pub fn delete<K: Known>(&self, name: &str) {
+    pub(crate) fn delete<K: Known>(&self, name: &str) {
         self.run(self.api::<K>().delete(name, &DeleteParams::default())).unwrap();
     }
 
     /// kubectl in the namespace.
-    pub fn kubectl(&self, args: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> String {
         let mut all = vec!["-n", &self.namespace];
         all.extend(args);
         self.cluster.kubectl(&all).ok()
     }
 
     /// The fleet.
-    pub fn fleet(&self, name: &str) -> ProxyConfig {
+    pub(crate) fn fleet(&self, name: &str) -> ProxyConfig {
         self.get(name).expect("the ProxyConfig")
     }
 
     /// Waits until a condition of the fleet `main` is this, such as `False SecretNotFound`, said of its present spec.
-    pub fn says(&self, about: ConditionType, wanted: &str) -> Condition {
+    pub(crate) fn says(&self, about: ConditionType, wanted: &str) -> Condition {
         self.fleet_says("main", about, wanted, SOON)
     }
 
     /// The same of any fleet and with any deadline.
-    pub fn fleet_says(&self, name: &str, about: ConditionType, wanted: &str, limit: Duration) -> Condition {
+    pub(crate) fn fleet_says(&self, name: &str, about: ConditionType, wanted: &str, limit: Duration) -> Condition {
         let start = Instant::now();
         loop {
             let fleet = self.fleet(name);
@@ -169,7 +169,7 @@ impl Stage {
     }
 
     /// Waits until a look yields something.
-    pub fn until<T>(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn until<T>(&self, what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
         let start = Instant::now();
         loop {
             if let Some(found) = look() {
@@ -185,13 +185,13 @@ impl Stage {
     }
 
     /// A value of a Secret.
-    pub fn value(&self, secret: &str, key: &str) -> Option<String> {
+    pub(crate) fn value(&self, secret: &str, key: &str) -> Option<String> {
         let secret: Secret = self.get(secret)?;
         Some(String::from_utf8(secret.data?.get(key)?.0.clone()).unwrap())
     }
 
     /// Starts the fleet's pod: the program with the Deployment's own arguments, its mounted files as files, on ports that are free.
-    pub fn start_pod(&self, deployment: &str) -> Pod {
+    pub(crate) fn start_pod(&self, deployment: &str) -> Pod {
         let deployment: Deployment = self.wait_for(deployment);
         let pod = deployment.spec.unwrap().template.spec.unwrap();
         let container = &pod.containers[0];
@@ -225,7 +225,10 @@ impl Stage {
 }
 
 /// A kind that the API server knows, in a namespace.
-pub trait Known: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug {}
+pub(crate) trait Known:
+    kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug
+{
+}
 
 impl<K> Known for K where K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug {}
 
@@ -238,20 +241,20 @@ fn here(arg: &str, mount: &str, folder: &tempfile::TempDir) -> String {
 }
 
 /// A running pod.
-pub struct Pod {
-    pub process: Process,
+pub(crate) struct Pod {
+    pub(crate) process: Process,
     folder: tempfile::TempDir,
 }
 
 impl Pod {
     /// The folder of its mounted files.
-    pub fn files(&self) -> BTreeMap<String, PathBuf> {
+    pub(crate) fn files(&self) -> BTreeMap<String, PathBuf> {
         let entries = std::fs::read_dir(self.folder.path()).unwrap().map(|entry| entry.unwrap());
         entries.map(|entry| (entry.file_name().into_string().unwrap(), entry.path())).collect()
     }
 
     /// Where /manage is.
-    pub fn manage(&self) -> SocketAddr {
+    pub(crate) fn manage(&self) -> SocketAddr {
         let stdout = self.process.stdout();
         let line = stdout.lines().find_map(|line| line.strip_prefix("manage http://"));
         line.expect("the address of /manage").parse().unwrap()

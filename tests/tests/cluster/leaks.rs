@@ -39,8 +39,12 @@ impl Canaries {
         let url = team.database.url();
         let (scheme, rest) = url.split_once("://").unwrap();
         let (_, place) = rest.split_once('@').unwrap_or(("", rest));
-        let password = self.password.replace('+', "%2B").replace('/', "%2F");
-        format!("{scheme}://postgres:{password}@{place}")
+        format!("{scheme}://postgres:{}@{place}", self.password_in_url())
+    }
+
+    /// The password as a URL has it.
+    fn password_in_url(&self) -> String {
+        self.password.replace('+', "%2B").replace('/', "%2F")
     }
 }
 
@@ -75,6 +79,7 @@ fn no_secret_is_in_objects_events_logs_metrics_or_the_database() {
     let scanner = Scanner::new(&[
         ("provider key", &canaries.provider_key),
         ("database password", &canaries.password),
+        ("database password in its URL", &canaries.password_in_url()),
         ("what somebody wrote over a key", &canaries.edited),
         ("what a foreign Secret holds", &canaries.foreign),
         ("first key", &first),

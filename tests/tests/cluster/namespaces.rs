@@ -49,10 +49,7 @@ async fn delete_namespace(installation: &Installation) {
 
 async fn namespace_ends(installation: &Installation) {
     let namespaces = Api::<Namespace>::all(installation.client.clone());
-    until("the namespace ends", ENDED, async || {
-        namespaces.get_opt(&installation.namespace).await.unwrap().is_none()
-    })
-    .await;
+    until("the namespace ends", ENDED, async || namespaces.get_opt(&installation.namespace).await.unwrap().is_none()).await;
 }
 
 /// A namespace with a fleet, a project and a token whose key works.
@@ -70,10 +67,7 @@ async fn a_namespace_ends_in_any_order_and_its_rows_with_it() {
         first.delete(&installation).await;
         delete_namespace(&installation).await;
         namespace_ends(&installation).await;
-        until(&format!("the rows are dead after {first:?}"), DEAD, async || {
-            installation.living_rows().await == 0
-        })
-        .await;
+        until(&format!("the rows are dead after {first:?}"), DEAD, async || installation.living_rows().await == 0).await;
     });
     futures_util::future::join_all(orders).await;
 }
@@ -92,10 +86,7 @@ async fn a_namespace_ends_without_an_operator_and_its_rows_when_one_is_back() {
         // The fleet went with its namespace; declared again, with its key from a backup, it leads to the same database.
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(installation.namespace.clone());
-        Api::all(installation.client.clone())
-            .create(&Default::default(), &namespace)
-            .await
-            .unwrap();
+        Api::all(installation.client.clone()).create(&Default::default(), &namespace).await.unwrap();
         let restored = Secret {
             metadata: kube::core::ObjectMeta {
                 name: key.metadata.name,
@@ -112,16 +103,10 @@ async fn a_namespace_ends_without_an_operator_and_its_rows_when_one_is_back() {
         installation.start().await;
         until("the fleet is open again", SOON, async || {
             let status = installation.api::<ProxyConfig>().get("main").await.unwrap().status.unwrap_or_default();
-            status
-                .conditions
-                .iter()
-                .any(|condition| condition.type_ == "DatabaseReady" && condition.status == "True")
+            status.conditions.iter().any(|condition| condition.type_ == "DatabaseReady" && condition.status == "True")
         })
         .await;
-        until(&format!("the rows are dead after {first:?}"), DEAD, async || {
-            installation.living_rows().await == 0
-        })
-        .await;
+        until(&format!("the rows are dead after {first:?}"), DEAD, async || installation.living_rows().await == 0).await;
     });
     futures_util::future::join_all(orders).await;
 }
@@ -141,12 +126,7 @@ async fn platform_and_team() -> (Installation, Installation) {
 
 fn looking_at(platform: &Installation, namespaces: &[&Installation]) -> Options {
     let mut options = platform.options();
-    options.scope = Scope::Namespaces(
-        namespaces
-            .iter()
-            .map(|installation| installation.namespace.clone())
-            .collect::<BTreeSet<_>>(),
-    );
+    options.scope = Scope::Namespaces(namespaces.iter().map(|installation| installation.namespace.clone()).collect::<BTreeSet<_>>());
     options
 }
 
@@ -177,10 +157,7 @@ async fn an_operator_that_looks_at_fewer_namespaces_revokes_nothing_in_the_other
     operator.stop().await;
     platform.delete::<WitheringToken>("canary").await;
     let _operator = platform.operator(looking_at(&platform, &[&platform]));
-    until("what is gone is found", DEAD + Duration::from_secs(5), async || {
-        !platform.serves(&canary).await
-    })
-    .await;
+    until("what is gone is found", DEAD + Duration::from_secs(5), async || !platform.serves(&canary).await).await;
     assert!(platform.serves(&key).await, "and what is not looked at is not gone");
 }
 
@@ -205,10 +182,7 @@ async fn a_list_that_fails_half_way_revokes_nothing() {
     let fault = door.inject("GET", "continue=", None, Fault::Answer(500));
     let _operator = installation.operator_through(door.client(), installation.options());
     until("the second page was asked for", SOON, async || fault.hits() >= 2).await;
-    assert!(
-        installation.serves(&last).await && installation.serves(&gone).await,
-        "nothing is known, so nothing is done"
-    );
+    assert!(installation.serves(&last).await && installation.serves(&gone).await, "nothing is known, so nothing is done");
     fault.withdraw();
     until("what is gone is found", DEAD + SOON, async || !installation.serves(&gone).await).await;
     assert!(installation.serves(&last).await);
@@ -242,9 +216,7 @@ async fn a_definition_that_is_installed_again_revokes_nothing_that_still_exists(
     installation.start().await;
     until("the operator has listed what is not served", SOON, async || {
         let asked = cluster.audit_since(mark);
-        asked
-            .iter()
-            .any(|entry| entry.user == "operator" && entry.resource == "witheringtokens" && entry.verb == "list" && entry.code == 404)
+        asked.iter().any(|entry| entry.user == "operator" && entry.resource == "witheringtokens" && entry.verb == "list" && entry.code == 404)
     })
     .await;
     assert!(installation.serves(&key).await);

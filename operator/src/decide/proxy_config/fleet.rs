@@ -22,8 +22,26 @@ impl FleetObserved {
         matches!(self.database, DatabaseSeen::Reached { live: true, .. })
     }
 
+    /// Whether pods may be rolled: onto a database that is ready for them, or was when it was last asked.
+    fn takes_pods(&self) -> bool {
+        let away = self.database.is_away();
+        (self.is_live() || (self.held && away)) && self.has_its_secrets()
+    }
+
     fn has_its_secrets(&self) -> bool {
         self.management == SecretStanding::Good && self.encryption == SecretStanding::Good
+    }
+}
+
+impl DatabaseSeen {
+    fn is_away(&self) -> bool {
+        matches!(
+            self,
+            Self::Failing {
+                reason: Reason::DatabaseUnavailable | Reason::DatabaseReadOnly,
+                ..
+            }
+        )
     }
 }
 
@@ -51,7 +69,7 @@ fn is_refused(seen: &ProxyConfigObserved) -> bool {
 /// What is done once the rows are written: the pods.
 pub(super) fn after_rows(seen: &ProxyConfigObserved) -> Option<Effect> {
     let fleet = seen.fleet.as_deref()?;
-    let may = seen.resource.standing == Standing::Present && fleet.is_live() && fleet.has_its_secrets() && !is_refused(seen);
+    let may = seen.resource.standing == Standing::Present && fleet.takes_pods() && !is_refused(seen);
     may.then(|| child(fleet, true)).flatten()
 }
 

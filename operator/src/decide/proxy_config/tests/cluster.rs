@@ -4,8 +4,6 @@ use super::*;
 use crate::fleet::{
     Child, ChildKind, ChildSeen, ChildVersion, ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Rollout, SecretStanding, Shown,
 };
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Service;
 
 const NEWEST: i64 = 4;
 
@@ -17,6 +15,7 @@ fn whole() -> ProxyConfigObserved {
         management: SecretStanding::Good,
         encryption: SecretStanding::Good,
         database: live(),
+        held: true,
         newest_schema: NEWEST,
         children: vec![child(ChildKind::Service, false), child(ChildKind::Deployment, false)],
         rollout: Some(Rollout {
@@ -60,12 +59,12 @@ fn failing(reason: Reason) -> DatabaseSeen {
 
 fn child(kind: ChildKind, differs: bool) -> ChildSeen {
     let wanted = match kind {
-        ChildKind::Deployment => Child::Deployment(Deployment::default()),
-        _ => Child::Service(Service::default()),
+        ChildKind::Deployment => Child::Deployment(Box::default()),
+        _ => Child::Service(Box::default()),
     };
     ChildSeen {
         what: kind.as_str().to_owned(),
-        act: differs.then(|| FleetEffect::Apply(Box::new(wanted))),
+        act: differs.then(|| FleetEffect::Apply(wanted)),
         conflict: None,
         needs_database: kind == ChildKind::Deployment,
     }
@@ -217,7 +216,7 @@ fn no_pod_is_rolled_while_the_database_fails() {
         (Reason::MigrationFailed, "False"),
     ] {
         let mut seen = with(|fleet| {
-            fleet.database = failing(reason);
+            (fleet.database, fleet.held) = (failing(reason), false);
             fleet.children = vec![child(ChildKind::Deployment, true)];
             fleet.retry_at = Some(DbTime(2_000_000));
         });
@@ -228,6 +227,22 @@ fn no_pod_is_rolled_while_the_database_fails() {
         says(&status, ConditionType::Programmed, "Unknown", Reason::DatabaseUnavailable);
         says(&status, ConditionType::Available, "True", Reason::Available);
         assert_eq!(decide(&seen).recheck_at, Some(DbTime(2_000_000)));
+    }
+}
+
+#[test]
+fn a_fleet_is_scaled_while_the_database_that_it_is_on_is_away() {
+    for (reason, scaled) in [
+        (Reason::DatabaseUnavailable, true),
+        (Reason::DatabaseReadOnly, true),
+        (Reason::SchemaTooNew, false),
+    ] {
+        let seen = with(|fleet| {
+            fleet.database = failing(reason);
+            fleet.children = vec![child(ChildKind::Deployment, true)];
+        });
+        let effect = decide(&seen).effect;
+        assert_eq!(matches!(effect, Some(Effect::Fleet(FleetEffect::Apply(_)))), scaled, "{reason}");
     }
 }
 
