@@ -19,12 +19,16 @@ closed_set! {
         TokenRevoked,
         /// A token was switched off for a while.
         TokenSuspended,
+        /// A suspended token works again.
+        TokenResumed,
         /// The last value of a token reached its end.
         TokenExpired,
         /// A project is in force on every replica.
         ProjectProgrammed,
         /// A project was switched off.
         ProjectDeactivated,
+        /// A project that was switched off is switched on again.
+        ProjectActivated,
         /// A project's provider credentials were sealed anew.
         CredentialsUpdated,
         /// A fleet's configuration is in force on every replica.
@@ -98,9 +102,11 @@ impl EventReason {
             | Self::TokenRotated
             | Self::TokenRevoked
             | Self::TokenSuspended
+            | Self::TokenResumed
             | Self::TokenExpired
             | Self::ProjectProgrammed
             | Self::ProjectDeactivated
+            | Self::ProjectActivated
             | Self::CredentialsUpdated
             | Self::ConfigPushed
             | Self::RolloutStarted
@@ -133,10 +139,11 @@ impl EventReason {
             Self::TokenRotated => "Rotate",
             Self::TokenRevoked => "Revoke",
             Self::TokenSuspended => "Suspend",
+            Self::TokenResumed => "Resume",
             Self::TokenExpired => "Expire",
             Self::SecretRecreated | Self::SecretTampered | Self::SecretConflict | Self::OverlapCut | Self::RowMissing => "Deliver",
             Self::RequestsExhausted => "Meter",
-            Self::ProjectProgrammed | Self::ProjectDeactivated | Self::CredentialsUpdated | Self::ConfigPushed => "Program",
+            Self::ProjectProgrammed | Self::ProjectDeactivated | Self::ProjectActivated | Self::CredentialsUpdated | Self::ConfigPushed => "Program",
             Self::RolloutStarted | Self::RolloutFinished | Self::RolloutFailed => "Rollout",
             Self::MigrationFinished | Self::MigrationFailed => "Migrate",
             Self::ManagementSecretGenerated => "Generate",

@@ -80,33 +80,35 @@ pub(crate) fn as_it_stood(before: &[Condition], about: ConditionType) -> Option<
     })
 }
 
-/// The events that new findings bring: one for each condition that comes to stand on a reason worth an event.
+/// The events that new findings bring: one for each condition that comes to stand on a reason worth an event, or leaves one for good.
 pub(crate) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice> {
-    let is_new = |finding: &&Finding| find(before, finding.about).is_none_or(|old| old.reason != finding.reason.as_str());
-    findings
-        .iter()
-        .filter(is_new)
-        .filter_map(|finding| {
-            Some(Notice {
-                reason: event(finding)?,
-                note: finding.message.clone(),
-            })
+    let told = |finding: &Finding| {
+        let was: Option<Reason> = find(before, finding.about).and_then(|old| old.reason.parse().ok());
+        if was == Some(finding.reason) {
+            return None;
+        }
+        Some(Notice {
+            reason: event(finding, was)?,
+            note: finding.message.clone(),
         })
-        .collect()
+    };
+    findings.iter().filter_map(told).collect()
 }
 
-fn event(finding: &Finding) -> Option<EventReason> {
+fn event(finding: &Finding, was: Option<Reason>) -> Option<EventReason> {
     match (finding.about, finding.reason) {
         (ConditionType::Accepted, Reason::InvalidSpec) => Some(EventReason::InvalidSpec),
         (ConditionType::Accepted, Reason::RefNotPermitted) => Some(EventReason::RefNotPermitted),
         (ConditionType::Accepted, Reason::SourceMissing) => Some(EventReason::SourceMissing),
         (ConditionType::Active, Reason::Inactive) => Some(EventReason::ProjectDeactivated),
+        (ConditionType::Active, Reason::Active) if was == Some(Reason::Inactive) => Some(EventReason::ProjectActivated),
         (ConditionType::Exhausted, Reason::RequestsExhausted) => Some(EventReason::RequestsExhausted),
         (ConditionType::Ready, Reason::SecretConflict) => Some(EventReason::SecretConflict),
         (ConditionType::Ready, Reason::Revoked | Reason::RevokedByManage) => Some(EventReason::TokenRevoked),
         (ConditionType::Ready, Reason::Suspended) => Some(EventReason::TokenSuspended),
         (ConditionType::Ready, Reason::Expired) => Some(EventReason::TokenExpired),
         (ConditionType::Ready, Reason::RenewalFailing) => Some(EventReason::RenewalFailing),
+        (ConditionType::Ready, _) if was == Some(Reason::Suspended) && finding.status == ConditionStatus::True => Some(EventReason::TokenResumed),
         _ => None,
     }
 }

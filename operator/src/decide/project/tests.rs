@@ -196,8 +196,12 @@ fn an_inactive_project_says_so() {
     if let Some(row) = &mut seen.row {
         row.state = ProjectState::Inactive;
     }
-    says(&verdict(&seen), ConditionType::Ready, "False", Reason::Inactive);
+    let inactive = verdict(&seen);
+    says(&inactive, ConditionType::Ready, "False", Reason::Inactive);
     assert!(effect_after_events(&seen).0.contains(&EventReason::ProjectDeactivated));
+    let mut again = programmed();
+    again.resource.status = Some(inactive);
+    assert_eq!(effect_after_events(&again).0, [EventReason::ProjectActivated]);
 }
 
 #[test]

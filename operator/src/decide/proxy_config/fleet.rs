@@ -325,10 +325,13 @@ pub(super) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice>
         }
     };
     let notice = |finding: &Finding| {
-        Some(Notice {
-            reason: event(finding)?,
-            note: finding.message.clone(),
-        })
+        let reason = event(finding)?;
+        // How many pods are new by then is chance; the condition says it as it goes on.
+        let note = match reason {
+            EventReason::RolloutStarted => "pods are being replaced; Progressing says how far it is".to_owned(),
+            _ => finding.message.clone(),
+        };
+        Some(Notice { reason, note })
     };
     findings.iter().filter_map(notice).collect()
 }

@@ -55,8 +55,8 @@ pub(super) fn labelled(text: &str, labels: &[&str]) -> String {
     text.lines().map(line).collect()
 }
 
-/// kubectl's table (columns begin where their headings do) with the cells of some columns masked, laid out anew.
-pub(super) fn table(text: &str, masked: &[&str]) -> String {
+/// kubectl's table (columns begin where their headings do) with some columns masked whole and the other cells by `mask`, laid out anew.
+pub(super) fn table(text: &str, masked: &[&str], mask: impl Fn(&str) -> String) -> String {
     let mut lines = text.lines();
     let Some(heading) = lines.next() else { return String::new() };
     let starts: Vec<usize> = (0..heading.len())
@@ -70,15 +70,16 @@ pub(super) fn table(text: &str, masked: &[&str]) -> String {
         (0..starts.len()).map(cell).collect()
     };
     let headings = cells(heading);
-    let mask = |mut row: Vec<String>| {
+    let hide = |mut row: Vec<String>| {
         for (cell, heading) in row.iter_mut().zip(&headings) {
             if masked.contains(&heading.as_str()) && !cell.is_empty() {
                 *cell = "<masked>".to_owned();
             }
+            *cell = mask(cell);
         }
         row
     };
-    let rows: Vec<Vec<String>> = std::iter::once(headings.clone()).chain(lines.map(|line| mask(cells(line)))).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(headings.clone()).chain(lines.map(|line| hide(cells(line)))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 3;
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
     let laid_out = |row: &Vec<String>| {
@@ -98,7 +99,7 @@ fn what_differs_from_run_to_run_is_masked_and_nothing_else() {
     );
     let rows = "NAME         READY   AGE\nwtok/one             17s\nwtok/three   True    3m2s\n";
     assert_eq!(
-        table(rows, &["AGE"]),
+        table(rows, &["AGE"], str::to_owned),
         "NAME         READY   AGE\nwtok/one             <masked>\nwtok/three   True    <masked>\n"
     );
 }

@@ -124,7 +124,7 @@ impl Scene {
         let tables = self.kubectl(&["get", "llmpx,llmproj,wtok", "-o", "wide"], None).ok();
         let _ = writeln!(self.story, "# {heading}\n\n$ kubectl get llmpx,llmproj,wtok -o wide");
         for table in tables.split("\n\n") {
-            self.story.push_str(&masks::table(&self.mask(table), &TIMES));
+            self.story.push_str(&masks::table(table, &TIMES, |cell| self.mask(cell)));
         }
         let mut told: Vec<&Event> = fresh[self.told..].iter().collect();
         // Two objects are looked at side by side: which of them speaks first is no part of the story.
@@ -157,7 +157,7 @@ impl Scene {
 
     /// `kubectl describe` of each of the three kinds.
     pub(super) async fn described(&self) -> String {
-        let text = self.kubectl(&["describe", "llmpx,llmproj,wtok"], None).ok();
+        let text = self.kubectl(&["describe", "llmpx,llmproj,wtok", "--show-events=true"], None).ok();
         let text = masks::labelled(&self.mask(&text), &["Resource Version:"]);
         text.lines().map(|line| format!("{}\n", without_age(line).trim_end())).collect()
     }

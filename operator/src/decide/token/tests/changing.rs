@@ -8,9 +8,14 @@ fn suspending_and_resuming_change_only_the_state() {
     seen.resource.spec.state = crds::TokenState::Suspended;
     assert_eq!(changed(effect(&seen)).state, Some(TokenState::Suspended));
     edit(&mut seen).state = TokenState::Suspended;
-    says(&verdict(&seen), ConditionType::Ready, "False", Reason::Suspended);
+    let suspended = verdict(&seen);
+    says(&suspended, ConditionType::Ready, "False", Reason::Suspended);
+    assert!(effect_after_events(&seen).0.contains(&EventReason::TokenSuspended));
     seen.resource.spec.state = crds::TokenState::Active;
     assert_eq!(changed(effect(&seen)).state, Some(TokenState::Active));
+    edit(&mut seen).state = TokenState::Active;
+    seen.resource.status = Some(suspended);
+    assert!(effect_after_events(&seen).0.contains(&EventReason::TokenResumed));
 }
 
 #[test]
