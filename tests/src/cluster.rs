@@ -183,6 +183,15 @@ impl Cluster {
         self.own_address("asks for the API server's address")
     }
 
+    /// Where etcd listens, by HTTP: for what no API server would do.
+    ///
+    /// # Panics
+    /// On a foreign cluster, whose etcd is its own affair.
+    #[must_use]
+    pub fn etcd_address(&self) -> SocketAddr {
+        self.etcd_address.expect("a control plane of the tests' own")
+    }
+
     /// The kubeconfig file of a user.
     #[must_use]
     pub fn kubeconfig(&self, user: User) -> PathBuf {

@@ -20,11 +20,29 @@ use super::watched::{Watched, key};
 
 /// Looks at objects until `stop` says so and what is in flight has ended. Dropped, everything in flight is dropped with it.
 pub(crate) async fn run(context: Arc<Context>, woken: Woken, stop: watch::Receiver<bool>) {
-    let Concurrency { proxy_configs, projects, tokens } = context.options.concurrency;
+    let Concurrency {
+        proxy_configs,
+        projects,
+        tokens,
+    } = context.options.concurrency;
     let stores = context.stores.clone();
     tokio::join!(
-        one(stores.proxy_configs, proxy_configs, woken.proxy_configs, &context, stop.clone(), drive::reconcile_proxy_config),
-        one(stores.projects, projects, woken.projects, &context, stop.clone(), drive::reconcile_project),
+        one(
+            stores.proxy_configs,
+            proxy_configs,
+            woken.proxy_configs,
+            &context,
+            stop.clone(),
+            drive::reconcile_proxy_config
+        ),
+        one(
+            stores.projects,
+            projects,
+            woken.projects,
+            &context,
+            stop.clone(),
+            drive::reconcile_project
+        ),
         one(stores.tokens, tokens, woken.tokens, &context, stop, drive::reconcile_token),
     );
 }

@@ -93,12 +93,7 @@ pub async fn run(client: Client, options: Options, stop: impl Future<Output = ()
 ///
 /// # Errors
 /// Those of [`run`].
-pub async fn run_with_hook(
-    client: Client,
-    options: Options,
-    stop: impl Future<Output = ()>,
-    hook: Option<Hook>,
-) -> Result<(), OperatorError> {
+pub async fn run_with_hook(client: Client, options: Options, stop: impl Future<Output = ()>, hook: Option<Hook>) -> Result<(), OperatorError> {
     options.lease_timing.check().map_err(OperatorError::LeaseTiming)?;
     if options.cluster_id.is_none() && options.scope != Scope::Cluster {
         return Err(OperatorError::NoClusterId);
@@ -120,7 +115,14 @@ pub async fn run_with_hook(
     let mut elector = Elector::new(client.clone(), &options, identity.clone(), gate.clone(), readiness);
     let (crash, mut crashed) = watch::channel(false);
     let hook = hook.map(|hook| crashing(hook, gate.clone(), crash.clone()));
-    let leader = Leader { client, options, identity, gate, metrics, hook };
+    let leader = Leader {
+        client,
+        options,
+        identity,
+        gate,
+        metrics,
+        hook,
+    };
     tokio::select! {
         () = leader.lead(&mut elector, stop) => elector.release().await,
         // Only a hook does this: as after a crash, nothing is given up and nothing ended.

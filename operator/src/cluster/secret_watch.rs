@@ -53,10 +53,7 @@ pub(crate) struct SecretVersions {
 impl SecretVersions {
     /// Nothing seen yet; what `own` holds wakes nobody.
     pub(crate) fn new(own: OwnSecrets) -> Self {
-        Self {
-            own,
-            ..Self::default()
-        }
+        Self { own, ..Self::default() }
     }
 
     /// Takes an event of the watch of `namespace` (or of all); the Secret whose referrers have to look, if it is one.

@@ -25,7 +25,7 @@ fn start(team: &Team, scratch: &Path) -> Process {
 }
 
 /// Resident memory of a process, in MiB.
-pub fn rss(process: &Process) -> u64 {
+pub(crate) fn rss(process: &Process) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/status", process.pid())).expect("the process runs");
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
     line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") >> 10
@@ -158,10 +158,12 @@ fn latencies(entries: &[Entry], agent: &str) -> Vec<i64> {
     for entry in entries.iter().filter(|entry| entry.resource == "witheringtokens") {
         if entry.subresource.is_empty() && ["create", "patch"].contains(&entry.verb.as_str()) && !entry.name.is_empty() {
             created.entry(entry.name.clone()).or_insert(entry.received);
-        } else if entry.subresource == "status" && entry.user_agent.contains(agent) && entry.code < 300 {
-            if let Some(received) = created.get(&entry.name) {
-                took.push(i64::try_from(entry.at.duration_since(*received).as_millis()).expect("a short time"));
-            }
+        } else if entry.subresource == "status"
+            && entry.user_agent.contains(agent)
+            && entry.code < 300
+            && let Some(received) = created.get(&entry.name)
+        {
+            took.push(i64::try_from(entry.at.duration_since(*received).as_millis()).expect("a short time"));
         }
     }
     took.sort_unstable();
@@ -170,14 +172,14 @@ fn latencies(entries: &[Entry], agent: &str) -> Vec<i64> {
 }
 
 /// The metrics of an operator.
-pub fn metrics(process: &Process) -> String {
+pub(crate) fn metrics(process: &Process) -> String {
     testkit::client::send(operator_process::address(process), &testkit::client::Request::get("/metrics"))
         .expect("an answer")
         .text()
 }
 
 /// The value of one of them, or 0.
-pub fn number(text: &str, name: &str) -> usize {
+pub(crate) fn number(text: &str, name: &str) -> usize {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }

@@ -26,7 +26,11 @@ fn in_calm_nothing_is_written_but_the_lease_and_a_restart_writes_nothing_either(
     let mark = team.cluster.audit_mark();
     let begun = Instant::now();
     wait::until("the calm has lasted", length * 2, || begun.elapsed() >= length);
-    assert_eq!(besides_the_lease(&team.cluster.audit_since(mark), &agent), Vec::<String>::new(), "writes in {length:?} of calm");
+    assert_eq!(
+        besides_the_lease(&team.cluster.audit_since(mark), &agent),
+        Vec::<String>::new(),
+        "writes in {length:?} of calm"
+    );
 
     operating.stop();
     let mark = team.cluster.audit_mark();
@@ -42,7 +46,7 @@ fn in_calm_nothing_is_written_but_the_lease_and_a_restart_writes_nothing_either(
 }
 
 /// Waits until nothing was written for 3 s.
-pub fn quiet(cluster: &Cluster, agent: &str) {
+pub(crate) fn quiet(cluster: &Cluster, agent: &str) {
     let limit = Instant::now() + Duration::from_secs(60);
     loop {
         let mark = cluster.audit_mark();
@@ -57,7 +61,7 @@ pub fn quiet(cluster: &Cluster, agent: &str) {
 }
 
 /// The writes of an operator besides its Lease.
-pub fn besides_the_lease(entries: &[Entry], agent: &str) -> Vec<String> {
+pub(crate) fn besides_the_lease(entries: &[Entry], agent: &str) -> Vec<String> {
     let written = entries
         .iter()
         .filter(|entry| entry.user == User::Operator.name() && entry.user_agent.contains(agent) && entry.is_write());

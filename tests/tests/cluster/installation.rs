@@ -170,7 +170,9 @@ impl Installation {
     pub(crate) fn mortal(&self, hook: impl Fn(&Object, &Effect) -> ControlFlow<()> + Send + Sync + 'static) -> Operator {
         let (client, options, hook) = (self.cluster.client(User::Operator), self.options(), Arc::new(hook) as Hook);
         let task = tokio::spawn(async move {
-            operator::cluster::run_with_hook(client, options, std::future::pending(), Some(hook)).await.unwrap();
+            operator::cluster::run_with_hook(client, options, std::future::pending(), Some(hook))
+                .await
+                .unwrap();
         });
         Operator { stop: None, task }
     }

@@ -1,7 +1,12 @@
 //! The end of namespaces, and what looks like one: nothing waits for the operator, every row of what is gone dies, and no row of what still exists.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use crds::{LlmProject, ProxyConfig, WitheringToken};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -49,7 +54,10 @@ async fn delete_namespace(installation: &Installation) {
 
 async fn namespace_ends(installation: &Installation) {
     let namespaces = Api::<Namespace>::all(installation.client.clone());
-    until("the namespace ends", ENDED, async || namespaces.get_opt(&installation.namespace).await.unwrap().is_none()).await;
+    until("the namespace ends", ENDED, async || {
+        namespaces.get_opt(&installation.namespace).await.unwrap().is_none()
+    })
+    .await;
 }
 
 /// A namespace with a fleet, a project and a token whose key works.
@@ -67,7 +75,10 @@ async fn a_namespace_ends_in_any_order_and_its_rows_with_it() {
         first.delete(&installation).await;
         delete_namespace(&installation).await;
         namespace_ends(&installation).await;
-        until(&format!("the rows are dead after {first:?}"), DEAD, async || installation.living_rows().await == 0).await;
+        until(&format!("the rows are dead after {first:?}"), DEAD, async || {
+            installation.living_rows().await == 0
+        })
+        .await;
     });
     futures_util::future::join_all(orders).await;
 }
@@ -86,7 +97,10 @@ async fn a_namespace_ends_without_an_operator_and_its_rows_when_one_is_back() {
         // The fleet went with its namespace; declared again, with its key from a backup, it leads to the same database.
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(installation.namespace.clone());
-        Api::all(installation.client.clone()).create(&Default::default(), &namespace).await.unwrap();
+        Api::all(installation.client.clone())
+            .create(&Default::default(), &namespace)
+            .await
+            .unwrap();
         let restored = Secret {
             metadata: kube::core::ObjectMeta {
                 name: key.metadata.name,
@@ -103,10 +117,16 @@ async fn a_namespace_ends_without_an_operator_and_its_rows_when_one_is_back() {
         installation.start().await;
         until("the fleet is open again", SOON, async || {
             let status = installation.api::<ProxyConfig>().get("main").await.unwrap().status.unwrap_or_default();
-            status.conditions.iter().any(|condition| condition.type_ == "DatabaseReady" && condition.status == "True")
+            status
+                .conditions
+                .iter()
+                .any(|condition| condition.type_ == "DatabaseReady" && condition.status == "True")
         })
         .await;
-        until(&format!("the rows are dead after {first:?}"), DEAD, async || installation.living_rows().await == 0).await;
+        until(&format!("the rows are dead after {first:?}"), DEAD, async || {
+            installation.living_rows().await == 0
+        })
+        .await;
     });
     futures_util::future::join_all(orders).await;
 }
@@ -126,7 +146,12 @@ async fn platform_and_team() -> (Installation, Installation) {
 
 fn looking_at(platform: &Installation, namespaces: &[&Installation]) -> Options {
     let mut options = platform.options();
-    options.scope = Scope::Namespaces(namespaces.iter().map(|installation| installation.namespace.clone()).collect::<BTreeSet<_>>());
+    options.scope = Scope::Namespaces(
+        namespaces
+            .iter()
+            .map(|installation| installation.namespace.clone())
+            .collect::<BTreeSet<_>>(),
+    );
     options
 }
 
@@ -157,7 +182,10 @@ async fn an_operator_that_looks_at_fewer_namespaces_revokes_nothing_in_the_other
     operator.stop().await;
     platform.delete::<WitheringToken>("canary").await;
     let _operator = platform.operator(looking_at(&platform, &[&platform]));
-    until("what is gone is found", DEAD + Duration::from_secs(5), async || !platform.serves(&canary).await).await;
+    until("what is gone is found", DEAD + Duration::from_secs(5), async || {
+        !platform.serves(&canary).await
+    })
+    .await;
     assert!(platform.serves(&key).await, "and what is not looked at is not gone");
 }
 
@@ -182,13 +210,30 @@ async fn a_list_that_fails_half_way_revokes_nothing() {
     let fault = door.inject("GET", "continue=", None, Fault::Answer(500));
     let _operator = installation.operator_through(door.client(), installation.options());
     until("the second page was asked for", SOON, async || fault.hits() >= 2).await;
-    assert!(installation.serves(&last).await && installation.serves(&gone).await, "nothing is known, so nothing is done");
+    assert!(
+        installation.serves(&last).await && installation.serves(&gone).await,
+        "nothing is known, so nothing is done"
+    );
     fault.withdraw();
     until("what is gone is found", DEAD + SOON, async || !installation.serves(&gone).await).await;
     assert!(installation.serves(&last).await);
 }
 
-/// The names of our definitions.
+/// Removes one key behind the API server's back.
+fn remove_from_etcd(cluster: &Cluster, key: &str) {
+    let body = json!({"key": STANDARD.encode(key)}).to_string();
+    let mut connection = TcpStream::connect(cluster.etcd_address()).unwrap();
+    let head = format!(
+        "POST /v3/kv/deleterange HTTP/1.1\r\nHost: etcd\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    connection.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(r#""deleted":"1""#), "{answer}");
+}
+
+/// The name of the definition that goes.
 const DEFINITION: &str = "witheringtokens.llm-proxy.dev";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -207,16 +252,18 @@ async fn a_definition_that_is_installed_again_revokes_nothing_that_still_exists(
         let _ = kubectl(&["wait", "--for=condition=Established", &format!("crd/{DEFINITION}"), "--timeout=30s"]);
     };
 
-    // Without its finalizer the definition goes and the objects stay behind it.
+    // Without its finalizer the definition goes and the objects stay behind it. The API server puts the finalizer back when it is asked to
+    // delete, so it is not asked.
     let mark = cluster.audit_mark();
-    let _ = kubectl(&["patch", "crd", DEFINITION, "--type=merge", "-p", r#"{"metadata":{"finalizers":[]}}"#]);
-    let _ = kubectl(&["delete", "crd", DEFINITION]);
+    remove_from_etcd(cluster, &format!("/registry/apiextensions.k8s.io/customresourcedefinitions/{DEFINITION}"));
     // The API server ends the watch of a definition that is gone only after a minute; who starts now lists.
     installation.stop().await;
     installation.start().await;
     until("the operator has listed what is not served", SOON, async || {
         let asked = cluster.audit_since(mark);
-        asked.iter().any(|entry| entry.user == "operator" && entry.resource == "witheringtokens" && entry.verb == "list" && entry.code == 404)
+        asked
+            .iter()
+            .any(|entry| entry.user == "operator" && entry.resource == "witheringtokens" && entry.verb == "list" && entry.code == 404)
     })
     .await;
     assert!(installation.serves(&key).await);

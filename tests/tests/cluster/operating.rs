@@ -15,15 +15,8 @@ use tokio::sync::oneshot;
 /// How long an operator may take to end in an orderly way.
 const END: Duration = Duration::from_secs(30);
 
-/// A Lease for impatient tests: the same proportions as the real one.
-pub const IMPATIENT: LeaseTiming = LeaseTiming {
-    duration: Duration::from_secs(3),
-    renew_deadline: Duration::from_secs(2),
-    retry_period: Duration::from_millis(500),
-};
-
 /// What an operator of the tests is told: the given namespaces, and a cluster id, a Lease and a name of its own.
-pub fn options(namespaces: &[&str]) -> Options {
+pub(crate) fn options(namespaces: &[&str]) -> Options {
     let own = Random::fresh().base62(8).to_ascii_lowercase();
     Options {
         scope: Scope::Namespaces(namespaces.iter().map(|&name| name.to_owned()).collect()),
@@ -39,7 +32,7 @@ pub fn options(namespaces: &[&str]) -> Options {
 }
 
 /// A running operator. Dropped, it ends as a crashed one would: at once, giving nothing up.
-pub struct Operating {
+pub(crate) struct Operating {
     runtime: Option<Runtime>,
     stop: Option<oneshot::Sender<()>>,
     ended: std::sync::mpsc::Receiver<Result<(), String>>,
@@ -47,17 +40,17 @@ pub struct Operating {
 
 impl Operating {
     /// Starts one with a kubeconfig file, such as that of a [`testkit::cluster::faults::Door`].
-    pub fn start(kubeconfig: &Path, options: Options) -> Self {
+    pub(crate) fn start(kubeconfig: &Path, options: Options) -> Self {
         Self::start_with_hook(kubeconfig, options, None)
     }
 
     /// Starts one as the cluster's operator.
-    pub fn of(cluster: &Cluster, options: Options) -> Self {
+    pub(crate) fn of(cluster: &Cluster, options: Options) -> Self {
         Self::start(&cluster.kubeconfig(User::Operator), options)
     }
 
     /// Starts one with a hook after each performed effect.
-    pub fn start_with_hook(kubeconfig: &Path, options: Options, hook: Option<Hook>) -> Self {
+    pub(crate) fn start_with_hook(kubeconfig: &Path, options: Options, hook: Option<Hook>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -81,13 +74,13 @@ impl Operating {
     }
 
     /// Ends it in an orderly way.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         drop(self.stop.take());
         self.wait();
     }
 
     /// Waits until it ends by itself, as after its hook's `Break`.
-    pub fn wait(&self) {
+    pub(crate) fn wait(&self) {
         self.ended.recv_timeout(END).expect("the operator ends").expect("the operator runs");
     }
 }
@@ -102,20 +95,20 @@ impl Drop for Operating {
 }
 
 /// A namespace with a database, and the Secrets that a fleet and a project of it name.
-pub struct Team {
-    pub cluster: &'static Cluster,
-    pub namespace: String,
-    pub database: Arc<Database>,
+pub(crate) struct Team {
+    pub(crate) cluster: &'static Cluster,
+    pub(crate) namespace: String,
+    pub(crate) database: Arc<Database>,
 }
 
 impl Team {
     /// A new one on the shared cluster, with nothing declared yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::on(Cluster::shared())
     }
 
     /// The same on another cluster.
-    pub fn on(cluster: &'static Cluster) -> Self {
+    pub(crate) fn on(cluster: &'static Cluster) -> Self {
         let team = Self {
             cluster,
             namespace: cluster.namespace(),
@@ -126,26 +119,26 @@ impl Team {
     }
 
     /// Applies manifests, in the team's namespace unless they name another.
-    pub fn apply(&self, manifests: &str) {
+    pub(crate) fn apply(&self, manifests: &str) {
         let args = ["apply", "-n", &self.namespace, "-f", "-"];
         self.cluster.kubectl_with_input(User::Admin, &args, manifests).ok();
     }
 
     /// kubectl in the team's namespace.
-    pub fn kubectl(&self, args: &[&str]) -> String {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> String {
         let mut all = vec!["-n", &self.namespace];
         all.extend(args);
         self.cluster.kubectl(&all).ok()
     }
 
     /// The value under a key of a Secret.
-    pub fn secret_value(&self, name: &str, key: &str) -> String {
+    pub(crate) fn secret_value(&self, name: &str, key: &str) -> String {
         let template = format!("go-template={{{{index .data {key:?} | base64decode}}}}");
         self.kubectl(&["get", "secret", name, "-o", &template])
     }
 
     /// Waits until an object's condition is as wanted, such as `Ready`, `Ready=False`.
-    pub fn wait_for(&self, object: &str, condition: &str, limit: Duration) {
+    pub(crate) fn wait_for(&self, object: &str, condition: &str, limit: Duration) {
         let (timeout, condition) = (format!("--timeout={}s", limit.as_secs()), format!("--for=condition={condition}"));
         let answer = self.cluster.kubectl(&["-n", &self.namespace, "wait", object, &condition, &timeout]);
         if !answer.success {
@@ -155,7 +148,7 @@ impl Team {
     }
 
     /// The Secrets with the database's URL and the provider's key.
-    pub fn secrets(&self) -> String {
+    pub(crate) fn secrets(&self) -> String {
         let url = self.database.url();
         format!(
             "apiVersion: v1\nkind: Secret\nmetadata: {{name: database}}\nstringData: {{url: {url:?}}}\n---\n\
@@ -164,26 +157,26 @@ impl Team {
     }
 
     /// A fleet named `main`, on the team's database.
-    pub fn fleet() -> &'static str {
+    pub(crate) fn fleet() -> &'static str {
         "apiVersion: llm-proxy.dev/v1alpha1\nkind: ProxyConfig\nmetadata: {name: main}\nspec:\n  database: {postgres: {secretRef: {name: database}}}\n  \
          providers: [{name: openai, api: OpenAI, baseURL: https://api.openai.com}]\n"
     }
 
     /// A project named `team` on that fleet.
-    pub fn project() -> &'static str {
+    pub(crate) fn project() -> &'static str {
         "apiVersion: llm-proxy.dev/v1alpha1\nkind: LLMProject\nmetadata: {name: team}\nspec:\n  proxyRef: {name: main}\n  \
          providers: [{name: openai, credentials: {secretRef: {name: provider}}}]\n"
     }
 
     /// A token of that project.
-    pub fn token(name: &str) -> String {
+    pub(crate) fn token(name: &str) -> String {
         format!(
             "apiVersion: llm-proxy.dev/v1alpha1\nkind: WitheringToken\nmetadata: {{name: {name}}}\nspec: {{projectRef: {{name: team}}, ttl: 24h}}\n"
         )
     }
 
     /// Fleet, project and one token named `app`.
-    pub fn everything() -> String {
+    pub(crate) fn everything() -> String {
         [Self::fleet(), Self::project(), &Self::token("app")].join("---\n")
     }
 }

@@ -47,7 +47,11 @@ async fn a_provider_key_that_appears_later_is_taken_up_and_a_wrong_key_is_named(
     assert!(said(&missing, ConditionType::ResolvedRefs).contains(&format!("{}/provider", installation.namespace)));
     installation.apply(&provider_secret("other: sk-canary-wrong")).await;
     let wrong = installation.project_is_within("keyed", "False SecretKeyMissing", HEALS).await;
-    assert!(said(&wrong, ConditionType::ResolvedRefs).contains("\"openai\""), "{}", said(&wrong, ConditionType::ResolvedRefs));
+    assert!(
+        said(&wrong, ConditionType::ResolvedRefs).contains("\"openai\""),
+        "{}",
+        said(&wrong, ConditionType::ResolvedRefs)
+    );
     installation.apply(&provider_secret("openai: ''")).await;
     installation.project_is("keyed", "False SecretKeyMissing").await;
     installation.apply(&provider_secret("openai: sk-canary-1")).await;
@@ -56,7 +60,10 @@ async fn a_provider_key_that_appears_later_is_taken_up_and_a_wrong_key_is_named(
 
     let sealed = installation.texts("SELECT encode(sealed, 'hex') FROM credentials").await;
     installation.apply(&provider_secret("openai: sk-canary-2")).await;
-    until("the changed key is sealed anew", SOON, async || installation.texts("SELECT encode(sealed, 'hex') FROM credentials").await != sealed).await;
+    until("the changed key is sealed anew", SOON, async || {
+        installation.texts("SELECT encode(sealed, 'hex') FROM credentials").await != sealed
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -80,7 +87,10 @@ async fn an_unknown_provider_is_named_and_heals_when_the_fleet_gets_it() {
 async fn a_deleted_project_is_ended_in_the_database() {
     let installation = Installation::running().await;
     installation.delete::<LlmProject>("shop").await;
-    until("the row is ended", Duration::from_secs(10), async || installation.living_rows().await == 0).await;
+    until("the row is ended", Duration::from_secs(10), async || {
+        installation.living_rows().await == 0
+    })
+    .await;
 }
 
 /// A fleet in one namespace, a team in another, and an operator that looks at both, or at the whole cluster's labels as well.
@@ -112,24 +122,39 @@ async fn a_fleet_of_another_namespace_needs_consent_and_withdrawn_consent_cuts_a
     assert!(said(&refused, ConditionType::Accepted).contains("spec.allowedProjects"));
     team.token_is("web", "False ProjectNotReady").await;
     until("the fleet has its database", SOON, async || {
-        platform.api::<ProxyConfig>().get("main").await.unwrap().status.unwrap_or_default().conditions.iter().any(|condition| condition.type_ == "DatabaseReady" && condition.status == "True")
+        platform
+            .api::<ProxyConfig>()
+            .get("main")
+            .await
+            .unwrap()
+            .status
+            .unwrap_or_default()
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "DatabaseReady" && condition.status == "True")
     })
     .await;
     assert_eq!(platform.number("SELECT count(*) FROM projects").await, 0, "nothing in the database");
 
-    platform.patch::<ProxyConfig>("main", json!({"spec": {"allowedProjects": {"from": "All"}}})).await;
+    platform
+        .patch::<ProxyConfig>("main", json!({"spec": {"allowedProjects": {"from": "All"}}}))
+        .await;
     team.project_is_within("shop", "True Ready", HEALS).await;
     team.token_is("web", "True Issued").await;
     let key = team.key("web").await.unwrap();
     assert!(platform.serves(&key).await);
 
-    platform.patch::<ProxyConfig>("main", json!({"spec": {"allowedProjects": {"from": "Same"}}})).await;
+    platform
+        .patch::<ProxyConfig>("main", json!({"spec": {"allowedProjects": {"from": "Same"}}}))
+        .await;
     until("access is cut", Duration::from_secs(10), async || !platform.serves(&key).await).await;
     team.project_is("shop", "False RefNotPermitted").await;
     team.token_is("web", "False ProjectNotReady").await;
     assert_eq!(team.key("web").await, Some(key.clone()), "nothing is revoked");
 
-    platform.patch::<ProxyConfig>("main", json!({"spec": {"allowedProjects": {"from": "All"}}})).await;
+    platform
+        .patch::<ProxyConfig>("main", json!({"spec": {"allowedProjects": {"from": "All"}}}))
+        .await;
     team.token_is("web", "True Issued").await;
     assert!(platform.serves(&key).await, "the same key works again");
 }

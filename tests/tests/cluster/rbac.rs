@@ -65,16 +65,22 @@ fn every_right_of_the_operator_is_used_and_no_other_is_asked_for() {
     team.wait_for("wtok/app", "Ready", wait::SOON);
     // A budget for two replicas, none for one: made and deleted.
     team.kubectl(&["patch", "llmpx", "main", "--type=merge", "-p", "{\"spec\":{\"replicas\":2}}"]);
-    wait::until("the budget is made", wait::SOON, || cluster.kubectl(&["-n", &team.namespace, "get", "pdb", "main"]).success);
+    wait::until("the budget is made", wait::SOON, || {
+        cluster.kubectl(&["-n", &team.namespace, "get", "pdb", "main"]).success
+    });
     team.kubectl(&["patch", "llmpx", "main", "--type=merge", "-p", "{\"spec\":{\"replicas\":1}}"]);
-    wait::until("the budget is deleted", wait::SOON, || !cluster.kubectl(&["-n", &team.namespace, "get", "pdb", "main"]).success);
+    wait::until("the budget is deleted", wait::SOON, || {
+        !cluster.kubectl(&["-n", &team.namespace, "get", "pdb", "main"]).success
+    });
     // A Secret that is edited, one that is lost, one that has to go.
     team.kubectl(&["patch", "secret", "app", "-p", "{\"stringData\":{\"token\":\"edited\"}}"]);
     wait::until("it is written anew", wait::SOON, || {
         team.kubectl(&["get", "secret", "app", "-o", "jsonpath={.data.token}"]) != "ZWRpdGVk"
     });
     team.kubectl(&["patch", "wtok", "app", "--type=merge", "-p", "{\"spec\":{\"state\":\"Revoked\"}}"]);
-    wait::until("its Secret is deleted", wait::SOON, || !cluster.kubectl(&["-n", &team.namespace, "get", "secret", "app"]).success);
+    wait::until("its Secret is deleted", wait::SOON, || {
+        !cluster.kubectl(&["-n", &team.namespace, "get", "secret", "app"]).success
+    });
     // Rows without an object: found by two LISTs.
     team.apply(&Team::token("gone"));
     team.wait_for("wtok/gone", "Ready", wait::SOON);
@@ -89,11 +95,17 @@ fn every_right_of_the_operator_is_used_and_no_other_is_asked_for() {
         },
     );
     wait::until("its rows are revoked", Duration::from_secs(40), || {
-        team.database.number("SELECT COUNT(*) FROM tokens WHERE name = 'gone' AND state = 'Revoked'") == 1
+        team.database
+            .number("SELECT COUNT(*) FROM tokens WHERE name = 'gone' AND state = 'Revoked'")
+            == 1
     });
     again.stop();
 
-    let entries: Vec<_> = cluster.audit_since(mark).into_iter().filter(|entry| entry.user == User::Operator.name()).collect();
+    let entries: Vec<_> = cluster
+        .audit_since(mark)
+        .into_iter()
+        .filter(|entry| entry.user == User::Operator.name())
+        .collect();
     let refused: Vec<_> = entries.iter().filter(|entry| entry.code == 403).map(Entry::line).collect();
     assert!(refused.is_empty(), "asked for without the right: {refused:?}");
     let used: BTreeSet<Right> = entries.iter().flat_map(used).collect();
