@@ -70,7 +70,8 @@ impl Scene {
                 SELECT CAST(FLOOR(EXTRACT(EPOCH FROM statement_timestamp()) * 1000) AS BIGINT) + {ms} AS now_ms"
         );
         tokio::task::block_in_place(|| self.installation.database.execute(&sql));
-        self.change("wtok/app", r#"{"metadata":{"annotations":{"llm-proxy.dev/reconcile-at":"1"}}}"#).await;
+        self.change("wtok/app", r#"{"metadata":{"annotations":{"llm-proxy.dev/reconcile-at":"1"}}}"#)
+            .await;
     }
 
     /// Waits until `Ready` of each object, such as `wtok/app True Issued`, is as wanted and speaks of its present spec.
