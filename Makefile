@@ -1,6 +1,6 @@
 # What people and CI run. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long bench image lint install
+.PHONY: help demo test test-long node bench image lint install
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,6 +24,11 @@ test: control-plane ## Every test, on SQLite and PostgreSQL; waits over 20 s are
 
 test-long: control-plane ## Every test, with the long variants
 	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
+
+# Debian: containerd runc containernetworking-plugins iptables iproute2 conntrack kmod procps.
+node: control-plane ## The charts, and the first day on a real node (root; containerd and friends; kubelet, Helm … are built once, 10 min)
+	cargo build --locked --package llm-proxy
+	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --locked --package testkit --test node -- --nocapture
 
 bench: ## Stream timing; CPU, syscalls and memory beside nginx (release build; needs nginx and strace)
 	@for tool in nginx strace; do command -v $$tool >/dev/null || { echo "make bench needs $$tool: apt-get install nginx-light strace"; exit 1; }; done
@@ -51,5 +56,10 @@ image: ## Build the container image: by docker or podman where one runs, else as
 	cargo build --release --locked --package llm-proxy && \
 	cargo run --quiet --locked --package testkit --bin image -- $(TARGET)/release/llm-proxy $(TARGET)/llm-proxy-$(VERSION).tar llm-proxy:$(VERSION)
 
-install: ## Put llm-proxy on PATH (where cargo installs: usually ~/.cargo/bin)
+# Where `cargo install` puts binaries.
+BIN := $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)/bin
+
+install: ## Put llm-proxy, also as kubectl's plugin, on PATH (where cargo installs: usually ~/.cargo/bin)
 	cargo install --path cli --locked
+	ln -sf llm-proxy $(BIN)/kubectl-llm_proxy
+	ln -sf llm-proxy $(BIN)/kubectl_complete-llm_proxy

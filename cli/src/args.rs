@@ -2,6 +2,7 @@
 //! It refuses to know what the commands do.
 
 mod chat;
+mod fleet;
 mod manage;
 mod migrate;
 mod operator;
@@ -16,6 +17,9 @@ use std::path::PathBuf;
 pub(crate) use chat::{ChatArgs, OpenaiCommand};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+pub(crate) use fleet::FleetArgs;
+#[cfg(test)]
+pub(crate) use fleet::FleetName;
 pub(crate) use manage::{
     AuditCommand, AuditListArgs, ManageApiArgs, ManageArgs, ManageCommand, ProjectCommand, ProjectCreateArgs, ProjectUpdateArgs, ProviderKeyArgs,
     TokenCommand, TokenGenerateArgs, TokenListArgs, TokenName, TokenUpdateArgs, UsageArgs,

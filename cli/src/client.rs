@@ -23,6 +23,7 @@ pub(crate) use answer::{Answer, message_of, printable};
 pub(crate) use error::ClientError;
 
 use crate::exit::Failure;
+use crate::fleet::{MANAGE_PORT, Tunnel};
 use connect::Connector;
 
 /// How long connecting may take, however long the answer may.
@@ -89,18 +90,27 @@ impl Client {
         timeout: Duration,
         remedies: Remedies,
     ) -> Result<Self, Failure> {
-        let mut authorization = HeaderValue::try_from(format!("Bearer {}", bearer.expose_secret().trim())).map_err(|_| {
-            Failure::new(format_args!(
-                "the credential holds characters that no credential has: check {}",
-                remedies.credential
-            ))
-        })?;
-        authorization.set_sensitive(true);
+        let authorization = authorization(bearer, remedies)?;
         let connector = Connector::new(&base, ca_bundle).map_err(Failure::new)?;
         Ok(Self {
             base,
             connector,
             authorization,
+            timeout,
+            remedies,
+        })
+    }
+
+    /// The same over a tunnel to a pod.
+    ///
+    /// # Errors
+    /// If the credential cannot be a header.
+    pub(crate) fn through(tunnel: Tunnel, bearer: &SecretString, timeout: Duration, remedies: Remedies) -> Result<Self, Failure> {
+        let base = BaseUrl::forwarded(tunnel.name(), MANAGE_PORT);
+        Ok(Self {
+            base,
+            connector: Connector::Tunnel(Box::new(tunnel)),
+            authorization: authorization(bearer, remedies)?,
             timeout,
             remedies,
         })
@@ -162,7 +172,10 @@ impl Client {
 
     /// That the connection ended too early.
     pub(crate) fn cut(&self) -> ClientError {
-        ClientError::Cut { base: self.base.to_string() }
+        ClientError::Cut {
+            base: self.base.to_string(),
+            why: None,
+        }
     }
 
     /// That the deadline has passed.
@@ -208,4 +221,15 @@ impl Client {
             why: error.to_string(),
         })
     }
+}
+
+fn authorization(bearer: &SecretString, remedies: Remedies) -> Result<HeaderValue, Failure> {
+    let mut value = HeaderValue::try_from(format!("Bearer {}", bearer.expose_secret().trim())).map_err(|_| {
+        Failure::new(format_args!(
+            "the credential holds characters that no credential has: check {}",
+            remedies.credential
+        ))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::exit::Failure;
+use crate::invocation::Invocation;
 
 /// The file that is read if `--config` names none.
 pub(crate) const DEFAULT: &str = ".env";
@@ -23,7 +24,8 @@ const MAX_BYTES: u64 = 1 << 20;
 /// Sets what the `.env` file of this command line says and the environment does not. Must run before there is a second thread.
 ///
 /// A missing file is none, unless `--config` names it; `setup` is about to make it.
-pub(crate) fn load(args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+/// kubectl's plugin reads only the file that is named: what lies in the working directory is not meant for it.
+pub(crate) fn load(invocation: Invocation, args: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let args: Vec<OsString> = args.collect();
     let Some(command) = args.iter().find(|arg| !arg.as_encoded_bytes().starts_with(b"-")) else {
         return Ok(());
@@ -32,6 +34,9 @@ pub(crate) fn load(args: impl Iterator<Item = OsString>) -> Result<(), Failure> 
         return Ok(());
     }
     let named = config_of(&args);
+    if named.is_none() && invocation != Invocation::Itself {
+        return Ok(());
+    }
     let path = named.as_deref().unwrap_or(Path::new(DEFAULT));
     let optional = named.is_none() || command == "setup";
     match read(path)? {

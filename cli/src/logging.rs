@@ -7,6 +7,7 @@ mod rotate;
 
 use std::io::{self, IsTerminal};
 
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
@@ -52,7 +53,12 @@ pub(crate) fn start(args: &LogArgs) -> Result<LogGuard, Failure> {
     Ok(LogGuard { _queue: flush })
 }
 
+/// The module of kube's client that writes a body which it cannot read into the log, a Secret's too. What it could not do comes back as an error.
+const SPILLS_BODIES: &str = "kube_client::client";
+
 fn layer(format: LogFormat, colours: bool, filter: EnvFilter, queue: Queue) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let quiet = filter_fn(|of| of.target() != SPILLS_BODIES).with_max_level_hint(LevelFilter::TRACE);
+    let filter = filter.and(quiet);
     // A line that cannot be written must not bring a request down: the layer would print to standard error and panic if that is closed.
     let lines = fmt::layer().with_writer(queue).log_internal_errors(false);
     match format {
@@ -129,6 +135,15 @@ mod tests {
                 "{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_body_that_kubes_client_cannot_read_is_not_written() {
+        let text = logged(LogFormat::Text, || {
+            tracing::warn!(target: "kube_client::client", "sk-canary, expected value");
+            tracing::warn!(target: "kube_client::client::auth", "kept");
+        });
+        assert!(text.contains("kept") && !text.contains("sk-canary"), "{text}");
     }
 
     #[test]

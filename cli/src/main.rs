@@ -3,11 +3,14 @@
 mod args;
 mod chat;
 mod client;
+mod completion;
 mod console;
 mod data_dir;
 mod database;
 mod dotenv;
 mod exit;
+mod fleet;
+mod invocation;
 mod logging;
 mod manage;
 mod migrate;
@@ -25,20 +28,33 @@ mod table;
 use std::process::ExitCode;
 
 use args::{Cli, Command, OpenaiCommand};
-use clap::{CommandFactory, Parser};
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use exit::{Failure, Outcome};
+use invocation::Invocation;
+use manage::Typed;
 
 fn main() -> ExitCode {
     // Before anything else, while the process has one thread: the file sets variables of the environment.
-    if let Err(failure) = dotenv::load(std::env::args_os().skip(1)) {
+    let invocation = Invocation::of(std::env::args_os().next().as_deref());
+    if invocation == Invocation::KubectlCompletion {
+        return match console::print(&completion::answer(invocation.command(), std::env::args().skip(1))) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.exit_code(),
+        };
+    }
+    if let Err(failure) = dotenv::load(invocation, std::env::args_os().skip(1)) {
         console::complain(&failure.report());
         return failure.exit_code();
     }
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = invocation
+        .command()
+        .try_get_matches()
+        .and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => return usage(&error),
     };
-    match run(cli.command) {
+    match run(cli.command, invocation, &matches) {
         Ok(outcome) => outcome.into(),
         Err(failure) => {
             console::complain(&failure.report());
@@ -47,7 +63,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<Outcome, Failure> {
+fn run(command: Command, invocation: Invocation, matches: &ArgMatches) -> Result<Outcome, Failure> {
     match command {
         Command::Standalone(args) => standalone::run(&args),
         Command::Server(args) => server::run(&args),
@@ -56,7 +72,7 @@ fn run(command: Command) -> Result<Outcome, Failure> {
         Command::Status(args) => status::run(&args),
         Command::Setup(args) => setup::run(&args),
         Command::Migrate(args) => migrate::run(&args),
-        Command::Manage(args) => manage::run(&args),
+        Command::Manage(args) => manage::run(&args, Typed::of(invocation, matches)),
         Command::Openai(OpenaiCommand::Chat(args)) => chat::run(&args),
         Command::Openai(OpenaiCommand::Spend(args)) => spend::run(&args),
         Command::Completion { shell } => {

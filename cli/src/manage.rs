@@ -4,6 +4,7 @@ mod api;
 mod audit;
 mod output;
 mod project;
+mod target;
 mod token;
 mod usage;
 
@@ -13,24 +14,35 @@ use crate::args::{ManageApiArgs, ManageArgs, ManageCommand, OutputFormat};
 use crate::client::{BaseUrl, Client, Remedies};
 use crate::console;
 use crate::exit::{Failure, Kind, Outcome};
+use crate::fleet;
 use api::Api;
+use target::Target;
+pub(crate) use target::Typed;
 
 const REMEDIES: Remedies = Remedies {
     address: "--manage-api-base-url (MANAGEMENT_API_BASE_URL)",
     credential: "--management-token (MANAGEMENT_TOKEN)",
 };
+const FLEET_REMEDIES: Remedies = Remedies {
+    address: "--fleet and --context",
+    credential: "the key token of the fleet's management Secret",
+};
 /// What the address is if the variable is set to nothing.
 const DEFAULT_BASE: &str = "http://localhost:8080";
 
 /// Asks, and prints the answer.
-pub(crate) fn run(args: &ManageArgs) -> Result<Outcome, Failure> {
-    let api = Api::new(client(&args.api)?);
+pub(crate) fn run(args: &ManageArgs, typed: Typed) -> Result<Outcome, Failure> {
+    let target = Target::of(&args.api, typed)?;
     let format = args.api.format();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format_args!("cannot start: {error}")))?;
     let ended = runtime.block_on(async {
+        let api = Api::new(match target {
+            Target::Address => client(&args.api)?,
+            Target::Fleet => through_a_tunnel(&args.api).await?,
+        });
         match &args.command {
             ManageCommand::Project(command) => project::run(&api, command, format).await.map(well),
             ManageCommand::Token(command) => token::run(&api, command, format).await.map(well),
@@ -66,6 +78,11 @@ fn client(args: &ManageApiArgs) -> Result<Client, Failure> {
         }
     };
     Client::new(base, &token, args.ca_bundle.as_deref(), args.timeout, REMEDIES)
+}
+
+async fn through_a_tunnel(args: &ManageApiArgs) -> Result<Client, Failure> {
+    let fleet = fleet::reach(&args.fleet, args.timeout).await?;
+    Client::through(fleet.tunnel, &fleet.token, args.timeout, FLEET_REMEDIES)
 }
 
 /// A secret from the command line, or for `-` from standard input.

@@ -31,12 +31,9 @@ pub async fn perform(fleet: &Fleet, effect: &Effect) -> Result<Performed> {
         Effect::Activate { token, digest, overlap_ms } => Some(fleet.activate(*token, digest, *overlap_ms).await?.1),
         Effect::ChangeToken { token, change } => Some(fleet.change_token(*token, change).await?),
         Effect::Revoke { token, by } => Some(fleet.revoke_token(*token, *by).await?),
-        Effect::WriteSecret(_)
-        | Effect::DeleteSecret { .. }
-        | Effect::Fleet(_)
-        | Effect::SetStatus(_)
-        | Effect::Emit(_)
-        | Effect::Forget(_) => return Ok(Performed::NotRows),
+        Effect::WriteSecret(_) | Effect::DeleteSecret { .. } | Effect::Fleet(_) | Effect::SetStatus(_) | Effect::Emit(_) | Effect::Forget(_) => {
+            return Ok(Performed::NotRows);
+        }
     };
     Ok(Performed::Done(version))
 }

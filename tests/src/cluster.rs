@@ -17,6 +17,7 @@ pub mod install;
 pub mod kubectl;
 pub mod load;
 pub mod node;
+pub mod port_forward;
 pub mod programs;
 pub mod rights;
 

@@ -15,7 +15,7 @@ pub(crate) use report::{AuditCommand, AuditListArgs, UsageArgs};
 pub(crate) use token::{TokenCommand, TokenGenerateArgs, TokenListArgs, TokenName, TokenUpdateArgs};
 
 use super::values::duration;
-use super::{ConfigFile, OutputFormat};
+use super::{ConfigFile, FleetArgs, OutputFormat};
 
 /// `llm-proxy manage …`: what is asked of the management API, and of which one.
 #[derive(Debug, Args)]
@@ -67,6 +67,10 @@ pub(crate) struct ManageApiArgs {
     /// The file of variables.
     #[command(flatten)]
     config: ConfigFile,
+
+    /// Which fleet, if it is one.
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
 }
 
 impl ManageApiArgs {

@@ -16,9 +16,23 @@ pub(crate) struct BaseUrl {
     /// As typed: host and perhaps port.
     authority: String,
     path: String,
+    /// What people are shown instead, if it is not what is connected to.
+    shown: Option<String>,
 }
 
 impl BaseUrl {
+    /// The far end of a forwarded port, which people know as `shown`.
+    pub(crate) fn forwarded(shown: String, port: u16) -> Self {
+        Self {
+            https: false,
+            host: "localhost".to_owned(),
+            port,
+            authority: format!("localhost:{port}"),
+            path: String::new(),
+            shown: Some(shown),
+        }
+    }
+
     /// Reads `http://localhost:8080`, `https://[::1]:8443/llm/`.
     ///
     /// # Errors
@@ -61,6 +75,7 @@ impl BaseUrl {
             port,
             authority: authority.as_str().to_owned(),
             path: uri.path().trim_end_matches('/').to_owned(),
+            shown: None,
         })
     }
 
@@ -117,7 +132,10 @@ impl BaseUrl {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.origin(), self.path)
+        match &self.shown {
+            Some(shown) => f.write_str(shown),
+            None => write!(f, "{}{}", self.origin(), self.path),
+        }
     }
 }
 
@@ -183,6 +201,15 @@ mod tests {
         assert_eq!(base.target_of("https://evil.example/manage/tokens"), None);
         assert_eq!(base.target_of("http://example.com/manage/tokens"), None);
         assert_eq!(base.target_of("?cursor=a"), None);
+    }
+
+    #[test]
+    fn the_far_end_of_a_tunnel_is_shown_by_its_name() {
+        let base = BaseUrl::forwarded("pod a/b".to_owned(), 8081);
+        assert_eq!((base.to_string().as_str(), base.authority()), ("pod a/b", "localhost:8081"));
+        assert_eq!(base.target_of("/manage/tokens?cursor=a").as_deref(), Some("/manage/tokens?cursor=a"));
+        assert_eq!(base.target_of("http://localhost:8081/manage/tokens").as_deref(), Some("/manage/tokens"));
+        assert_eq!(base.target_of("http://evil.example/manage/tokens"), None);
     }
 
     #[test]

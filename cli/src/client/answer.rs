@@ -28,12 +28,11 @@ impl Answer {
     pub(super) async fn read(response: Response<Incoming>, base: &BaseUrl) -> Result<Self, ClientError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_MIB << 20).collect().await.map_err(|error| {
-            let base = base.to_string();
             if error.is::<LengthLimitError>() {
-                ClientError::TooLarge { base, limit_mib: MAX_MIB }
-            } else {
-                ClientError::Cut { base }
+                let base = base.to_string();
+                return ClientError::TooLarge { base, limit_mib: MAX_MIB };
             }
+            ClientError::cut(base, &*error)
         })?;
         Ok(Self {
             status: head.status,

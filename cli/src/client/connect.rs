@@ -1,4 +1,4 @@
-//! Opens the byte stream to a server: TCP, and TLS where the address says so.
+//! Opens the byte stream to a server: TCP, TLS where the address says so, or a tunnel to a pod.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,15 +12,18 @@ use tokio_rustls::TlsConnector;
 
 use super::address::BaseUrl;
 use super::error::ClientError;
+use crate::fleet::Tunnel;
 
 /// Anything that carries bytes both ways.
 pub(super) trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Connects.
-pub(super) struct Connector {
-    /// Absent for http.
-    tls: Option<TlsConnector>,
+pub(super) enum Connector {
+    /// By the network; TLS is absent for http.
+    Network(Option<TlsConnector>),
+    /// Through the API server of a Kubernetes cluster.
+    Tunnel(Box<Tunnel>),
 }
 
 impl Connector {
@@ -41,17 +44,21 @@ impl Connector {
             config.alpn_protocols = vec![b"http/1.1".to_vec()];
             TlsConnector::from(Arc::new(config))
         });
-        Ok(Self { tls })
+        Ok(Self::Network(tls))
     }
 
     /// A stream to `base`'s server. The caller bounds the time.
     pub(super) async fn connect(&self, base: &BaseUrl) -> Result<Box<dyn ByteStream>, ClientError> {
+        let tls = match self {
+            Self::Network(tls) => tls,
+            Self::Tunnel(tunnel) => return Ok(Box::new(tunnel.open().await.map_err(ClientError::Tunnel)?)),
+        };
         let (host, port) = base.peer();
         let unreachable = |why: String| ClientError::Unreachable { base: base.to_string(), why };
         let tcp = TcpStream::connect((host, port)).await.map_err(|error| unreachable(plain(&error)))?;
         // Deltas and small requests go out at once.
         let _ = tcp.set_nodelay(true);
-        let Some(tls) = &self.tls else {
+        let Some(tls) = tls else {
             return Ok(Box::new(tcp));
         };
         let name = ServerName::try_from(host.to_owned()).map_err(|_| unreachable(format!("{host:?} is no name of a host")))?;

@@ -1,12 +1,15 @@
 //! What can go wrong with a call, in one line each, and the exit code of each.
 
+use std::error::Error;
 use std::time::Duration;
 
 use http::StatusCode;
 
 use super::Remedies;
 use super::address::BaseUrl;
+use super::answer::printable;
 use crate::exit::{Failure, Kind};
+use crate::fleet::{Refusal, broken_by};
 
 /// Why there is no usable answer. None of its texts holds a secret; texts of the server are made printable.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(crate) enum ClientError {
         /// The system's reason.
         why: String,
     },
+    /// No tunnel to the pod.
+    Tunnel(Refusal),
     /// No TLS.
     Tls {
         /// The server.
@@ -29,6 +34,8 @@ pub(crate) enum ClientError {
     Cut {
         /// The server.
         base: String,
+        /// What the node of a tunnel's pod says.
+        why: Option<String>,
     },
     /// What came is not HTTP/1.1.
     NotHttp {
@@ -83,18 +90,26 @@ pub(crate) enum ClientError {
 impl ClientError {
     /// Sorts an error of the connection.
     pub(super) fn broken(base: &BaseUrl, error: &hyper::Error) -> Self {
-        let base = base.to_string();
         if error.is_parse() {
-            let why = error.to_string();
+            let (base, why) = (base.to_string(), error.to_string());
             return Self::NotHttp { base, why };
         }
-        Self::Cut { base }
+        Self::cut(base, error)
+    }
+
+    /// That the connection ended too early, and why as far as that is known.
+    pub(super) fn cut(base: &BaseUrl, error: &(dyn Error + 'static)) -> Self {
+        Self::Cut {
+            base: base.to_string(),
+            why: broken_by(error).map(printable),
+        }
     }
 
     /// The exit code's kind.
     pub(crate) fn kind(&self) -> Kind {
         match self {
             Self::Unreachable { .. } | Self::Tls { .. } | Self::Cut { .. } => Kind::Network,
+            Self::Tunnel(refusal) => refusal.kind,
             Self::Slow { .. } => Kind::Timeout,
             Self::NotHttp { .. } | Self::Redirected { .. } | Self::TooLarge { .. } => Kind::Other,
             // That a foreign server has no such page says nothing of the object.
@@ -116,7 +131,9 @@ impl ClientError {
             Self::Tls { base, why } => {
                 format!("no TLS with {base}: {why}: check {address}; a private authority is trusted by --ca-bundle")
             }
-            Self::Cut { base } => format!("the connection to {base} ended before the answer did: try again, or see the server's log"),
+            Self::Tunnel(refusal) => refusal.why.clone(),
+            Self::Cut { base, why: Some(why) } => format!("the tunnel to {base} broke: {why}: try again, or see the pod's log"),
+            Self::Cut { base, why: None } => format!("the connection to {base} ended before the answer did: try again, or see the server's log"),
             Self::NotHttp { base, why } => format!("what answers at {base} does not speak plain HTTP/1.1 ({why}): check {address}"),
             Self::Slow { base, after } => format!("no answer from {base} within {after:?}: try again, or raise --timeout"),
             Self::Redirected { base, to } => format!("{base} redirects to {to}: set {address} to that if you trust it"),

@@ -5,6 +5,7 @@ mod by_hand;
 mod chat;
 mod check;
 mod classic;
+mod fleet;
 mod manage;
 mod manual;
 mod migrate;

@@ -53,7 +53,7 @@ fn every_block_of_the_manual_runs_and_does_what_its_text_says() {
     // What needs an API server is run where there is one: tests/tests/cluster/manual.rs.
     let rest = blocks
         .iter()
-        .filter(|(marker, _)| !["run: setup", "server"].contains(&marker.as_str()) && !marker.starts_with("cluster: "));
+        .filter(|(marker, _)| !["run: setup", "server", "fleet"].contains(&marker.as_str()) && !marker.starts_with("cluster: "));
     let script: String = rest.map(|(marker, block)| format!("echo '== {marker}'\n{block}\n")).collect();
     let ended: Ended = bash(&script, place.path())
         .env("OPENAI_API_KEY", key)

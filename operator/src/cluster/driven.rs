@@ -215,6 +215,6 @@ fn standing<K: Driven>(declared: &K) -> Standing {
     if broken.is_empty() {
         Standing::Present
     } else {
-        Standing::Invalid(broken.join("; "))
+        Standing::Unusable(broken.join("; "))
     }
 }

@@ -50,7 +50,7 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
         return Ok(seen);
     }
     if let Some(Engine::Sqlite(_)) = object.spec.database.engine() {
-        seen.resource.standing = Standing::Invalid(NO_SQLITE.to_owned());
+        seen.resource.standing = Standing::Unusable(NO_SQLITE.to_owned());
     }
     let looked = Look {
         context,

@@ -187,8 +187,8 @@ impl Planted {
         let map =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "planted"}, "binaryData": {"x": base64(&canaries.provider_key)}});
         apply(team, &map.to_string());
-        let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "planted"}, "eventTime": "2026-01-01T00:00:00.000000Z",
-            "action": "Plant", "reason": "Planted", "type": "Normal", "reportingController": "tests", "reportingInstance": "tests",
+        let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "planted"},
+            "eventTime": "2026-01-01T00:00:00.000000Z", "action": "Plant", "reason": "Planted", "type": "Normal", "reportingController": "tests", "reportingInstance": "tests",
             "regarding": {"kind": "ConfigMap", "name": "planted", "namespace": team.namespace}, "note": format!("see {}", canaries.foreign)});
         apply(team, &event.to_string());
         fs::write(

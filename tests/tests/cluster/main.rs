@@ -9,7 +9,6 @@
 
 mod burst;
 mod calm;
-mod charts;
 mod control_plane;
 mod crash;
 mod crds;
@@ -29,4 +28,5 @@ mod projects;
 mod rbac;
 mod tokens;
 mod transcript;
+mod tunnel;
 mod unready_cluster;

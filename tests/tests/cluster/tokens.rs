@@ -451,8 +451,8 @@ async fn everything_applied_at_once_in_any_order_becomes_ready() {
     installation.apply(&token("web", "ttl: 1h")).await;
     installation.apply(&project("shop", "main")).await;
     installation.apply(&fleet("main", "")).await;
-    installation.token_is("web", "False DatabaseUnavailable").await;
-    installation.project_is("shop", "False DatabaseUnavailable").await;
+    installation.token_is("web", "False ProxyNotReady").await;
+    installation.project_is("shop", "False ProxyNotReady").await;
     installation.apply(&installation.database_secret()).await;
     installation.token_is_within("web", "True Issued", HEALS + HEALS).await;
 }

@@ -10,6 +10,9 @@ use serde::Deserialize;
 
 use scene::Scene;
 
+/// What the story puts into Secrets.
+const SECRETS: [&str; 3] = ["sk-proj-transcript-0123456789", "sk-mine", "somebody-elses"];
+
 /// What is typed, and what comes of it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,9 +72,16 @@ async fn what_kubectl_shows_of_a_story_tells_it_in_order() {
         scene.stands(&step.stands).await;
         scene.shows(&step.says, step.events).await;
         if let Some(name) = step.describe {
-            insta::assert_snapshot!(format!("described_{name}"), scene.described().await);
+            let described = scene.described().await;
+            assert!(!SECRETS.iter().any(|secret| described.contains(secret)), "a secret is shown: {described}");
+            insta::assert_snapshot!(format!("described_{name}"), described);
         }
     }
+    assert!(
+        !SECRETS.iter().any(|secret| scene.story().contains(secret)),
+        "a secret is shown: {}",
+        scene.story()
+    );
     insta::assert_snapshot!("story", scene.story());
     assert!(pod.is_some_and(|mut pod| pod.runs()), "the pod served to the end");
 }

@@ -9,6 +9,7 @@
 
 mod chart;
 mod machine;
+mod rendered;
 mod stage;
 mod story;
 mod trouble;

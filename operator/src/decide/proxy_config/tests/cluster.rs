@@ -64,7 +64,7 @@ fn child(kind: ChildKind, differs: bool) -> ChildSeen {
     };
     ChildSeen {
         what: kind.as_str().to_owned(),
-        act: differs.then(|| FleetEffect::Apply(wanted)),
+        act: differs.then_some(FleetEffect::Apply(wanted)),
         conflict: None,
         needs_database: kind == ChildKind::Deployment,
     }

@@ -16,7 +16,7 @@ const VALUE_SETS: [&str; 3] = ["cluster", "namespaced", "default-proxy"];
 const NAMESPACE: &str = "llm-proxy-system";
 
 fn beside(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cluster/charts").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node/rendered").join(name)
 }
 
 fn rendered(values: &str, namespace: &str) -> String {
