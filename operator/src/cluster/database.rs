@@ -84,6 +84,11 @@ pub(crate) async fn look(fleets: &Fleets, access: &Access) -> DatabaseSeen {
 async fn look_at_live(fleets: &Fleets, key: &Key, live: &LiveFleet) -> Option<store::Result<DatabaseSeen>> {
     let head = match database(live.fleet.feed_head()).await {
         Ok(head) => head,
+        // Emptied or created anew: it is looked at like one that was never seen.
+        Err(StoreError::Gone(_)) => {
+            fleets.no_longer_led(key);
+            return None;
+        }
         Err(error) => return Some(Err(error)),
     };
     let too_new = matches!(head.schema.check_writer(), Err(StoreError::SchemaTooNew { .. }));

@@ -326,6 +326,7 @@ impl Look<'_> {
                 database_url: url.url.clone(),
                 encryption_key: key,
                 key_ids: vec![ring.primary_id().to_owned()],
+                fleet: self.context.fleets.fleet_id(self.key),
             };
             (inputs, url)
         });
