@@ -162,7 +162,10 @@ fn setback(facts: &Facts<'_>) -> Option<Finding> {
     let memory = &facts.seen.resource.memory;
     let why = &memory.setback.as_ref()?.why;
     let fails = |reason, message: String| Some(Finding::fails(ConditionType::Ready, reason, message));
-    let works = "the present key works until its end";
+    let works = facts.active.map_or_else(
+        || "no key works".to_owned(),
+        |active| format!("the present key works until {}", report::timestamp(active.ends_at)),
+    );
     let is_pending = |value: &store::TokenValue| facts.pending().any(|pending| pending.digest == value.digest());
     if facts.active.is_some_and(|active| facts.seen.resource.now >= timing::renewal_due(active)) {
         return fails(Reason::RenewalFailing, format!("renewal is due and fails: {why}; {works}"));
