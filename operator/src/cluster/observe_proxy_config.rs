@@ -299,6 +299,7 @@ impl Look<'_> {
             key: self.key.clone(),
             target,
             url: url.url.clone(),
+            url_stands_in: format!("Secret {}/{}, key {:?}", self.parent.namespace, url.secret, url.key),
             ring: encryption.ring.clone(),
             claim,
         };
