@@ -9,6 +9,8 @@ use crate::schema::{self, MAX_SUBDOMAIN, SUBDOMAIN_PATTERN};
 
 /// The longest `rotation.trigger`.
 pub(crate) const MAX_TRIGGER: usize = 128;
+/// A `rotation.trigger` has no control characters: it is kept in a database that takes no NUL, and is told in messages of one line.
+const TRIGGER_PATTERN: &str = r"^[^\x00-\x1f\x7f-\x9f]*$";
 
 /// Where a key is written to.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,8 +54,8 @@ pub struct Rotation {
     #[schemars(length(min = 2, max = duration::MAX_LEN), regex(pattern = duration::PATTERN))]
     pub overlap: Option<String>,
 
-    /// Any text; changing it issues a further key, once no older key overlaps. Removing it changes nothing.
+    /// Any text of one line; changing it issues a further key, once no older key overlaps. Removing it changes nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = MAX_TRIGGER))]
+    #[schemars(length(min = 1, max = MAX_TRIGGER), regex(pattern = TRIGGER_PATTERN))]
     pub trigger: Option<String>,
 }

@@ -21,7 +21,7 @@ closed_set! {
         RefNotPermitted,
         /// A Secret that the spec refers to does not exist.
         SecretNotFound,
-        /// The Secret exists, but not the key, or its value is empty.
+        /// The Secret exists, but not the key, or its value is empty or not usable.
         SecretKeyMissing,
         /// A Secret of that name belongs to somebody else, or to an older token.
         SecretConflict,

@@ -304,9 +304,11 @@ impl Validate for WitheringTokenSpec {
         }
         if self
             .trigger()
-            .is_some_and(|trigger| !(1..=MAX_TRIGGER).contains(&trigger.chars().count()))
+            .is_some_and(|trigger| !(1..=MAX_TRIGGER).contains(&trigger.chars().count()) || trigger.contains(char::is_control))
         {
-            let why = format!("must be a text of 1 to {MAX_TRIGGER} characters; leave it out for no rotation");
+            let why = format!(
+                "must be a text of 1 to {MAX_TRIGGER} characters without line ends and other control characters; leave it out for no rotation"
+            );
             found.push(Violation::new("spec.rotation.trigger", why));
         }
         if let Some(formats) = self.secret.as_ref().and_then(|secret| secret.formats.as_deref())

@@ -9,6 +9,9 @@ use crate::effect::SecretVersion;
 use crate::fleet::FleetObserved;
 use crate::object::Resource;
 
+/// The longest credential of a provider, in bytes: longer ones are passed over by servers, which bound a request's headers to about as much.
+const MAX_CREDENTIAL: usize = 8 * 1024;
+
 /// One observed resource of any kind.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is looked at once")]
@@ -77,6 +80,23 @@ pub enum CredentialSeen {
     SecretMissing,
     /// The Secret has no such key, or its value is empty.
     KeyMissing,
+    /// The Secret has such a key, and no request could carry its value: it is not one line of visible ASCII characters of at most 8 KiB.
+    Unusable,
+}
+
+impl CredentialSeen {
+    /// What a Secret holds under a key. White space around it, such as the line's end that `echo` and editors leave, is no part of it.
+    #[must_use]
+    pub fn of(value: Option<&[u8]>) -> Self {
+        let Some(value) = value.filter(|value| !value.is_empty()) else {
+            return Self::KeyMissing;
+        };
+        let text = std::str::from_utf8(value).unwrap_or_default().trim();
+        if text.is_empty() || text.len() > MAX_CREDENTIAL || !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Self::Unusable;
+        }
+        Self::Found(SecretString::from(text))
+    }
 }
 
 /// A WitheringToken, its row, its project and its Secret.
@@ -162,4 +182,45 @@ pub enum SecretClaim {
     Taken(String),
     /// A Secret of that name is declared by somebody; said here.
     Declared(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret as _;
+
+    #[test]
+    fn a_credential_is_one_line_of_visible_ascii_characters_of_at_most_8_kib() {
+        let longest = "k".repeat(MAX_CREDENTIAL);
+        for (value, wanted) in [
+            ("sk-1", "sk-1"),
+            ("sk-1\n", "sk-1"),
+            (" sk-1\r\n\n", "sk-1"),
+            ("a b", "a b"),
+            (&longest, &longest),
+        ] {
+            match CredentialSeen::of(Some(value.as_bytes())) {
+                CredentialSeen::Found(found) => assert_eq!(found.expose_secret(), wanted),
+                other => panic!("{value:?}: {other:?}"),
+            }
+        }
+        let too_long = "k".repeat(MAX_CREDENTIAL + 1);
+        let texts = [
+            "\n",
+            " \t ",
+            "sk-1\nsk-2",
+            "sk\0",
+            "sk\t1",
+            "sk\x7f1",
+            "sk\u{85}1",
+            "schlüssel",
+            &too_long,
+        ];
+        for value in texts.iter().map(|text| text.as_bytes()).chain([&[0xff, 0xfe][..], b"sk-\xff"]) {
+            assert!(matches!(CredentialSeen::of(Some(value)), CredentialSeen::Unusable), "{value:?}");
+        }
+        for value in [None, Some(&b""[..])] {
+            assert!(matches!(CredentialSeen::of(value), CredentialSeen::KeyMissing), "{value:?}");
+        }
+    }
 }

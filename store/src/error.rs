@@ -37,6 +37,9 @@ pub enum StoreError {
         /// The newest version of this binary.
         known: i64,
     },
+    /// The tables or the rows of the fleet are not there (any more): nothing read from it before may be trusted.
+    #[error("the fleet is not in the database any more, which was emptied or created anew: {0}")]
+    Gone(String),
     /// A newer leader has taken over.
     #[error("fenced: a newer operator leads this fleet")]
     Fenced,
@@ -72,6 +75,7 @@ impl StoreError {
             Self::ReadOnly(why) => Self::ReadOnly(format!("{place}: {why}")),
             Self::Full(why) => Self::Full(format!("{place}: {why}")),
             Self::Refused(why) => Self::Refused(format!("{place}: {why}")),
+            Self::Gone(why) => Self::Gone(format!("{place}: {why}")),
             other => other,
         }
     }
@@ -139,6 +143,7 @@ fn from_postgres(code: &str, message: &str) -> StoreError {
         // A server in recovery, or `default_transaction_read_only`.
         "25006" => StoreError::ReadOnly(format!("{message}: point the database URL at the primary")),
         "53100" => StoreError::Full(message),
+        "42P01" => StoreError::Gone(message),
         "28P01" | "28000" => StoreError::Refused(format!("{message}: check user and password of the database URL, and pg_hba.conf")),
         "3D000" => StoreError::Refused(format!("{message}: create it first")),
         "3F000" => StoreError::Refused(format!("{message}: create the schema that search_path names first")),

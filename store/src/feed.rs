@@ -56,11 +56,12 @@ impl Fleet {
     /// The head row: what a follower polls.
     ///
     /// # Errors
-    /// Those of any read.
+    /// [`StoreError::Gone`] if the fleet is not in the database any more; those of any read.
     pub async fn feed_head(&self) -> Result<FeedHead> {
         let text = "SELECT h.version, h.epoch, c.now_ms, s.version AS schema_version, s.min_reader, s.min_writer
             FROM feed_head h, clock c, schema_info s WHERE h.fleet_id = $1";
-        let row = sql!(self.store().read().await?, one, text, self.key())?;
+        let row = sql!(self.store().read().await?, optional, text, self.key())?;
+        let row = row.ok_or_else(|| StoreError::Gone("it has no row of its own".to_owned()))?;
         Ok(FeedHead {
             version: FeedVersion(row.int("version")?),
             epoch: row.int("epoch")?,

@@ -27,6 +27,8 @@ pub(crate) struct Access {
     pub(crate) target: Target,
     /// Its URL.
     pub(crate) url: SecretString,
+    /// Where the URL stands, for messages: the Secret and the key in it.
+    pub(crate) url_stands_in: String,
     /// The key; none while there is none.
     pub(crate) ring: Option<KeyRing>,
     /// Who claims it.
@@ -48,7 +50,7 @@ pub(crate) async fn look(fleets: &Fleets, access: &Access) -> DatabaseSeen {
                 fleets.keep_store(key, store.clone());
                 store
             }
-            Err(error) => return failing(fleets, key, NotLive::because(&error)),
+            Err(error) => return failing(fleets, key, unusable_url(&error, &access.url_stands_in)),
         },
     };
     let live = fleets.open_for(key).filter(|(target, _)| *target == access.target).map(|(_, live)| live);
@@ -84,6 +86,11 @@ pub(crate) async fn look(fleets: &Fleets, access: &Access) -> DatabaseSeen {
 async fn look_at_live(fleets: &Fleets, key: &Key, live: &LiveFleet) -> Option<store::Result<DatabaseSeen>> {
     let head = match database(live.fleet.feed_head()).await {
         Ok(head) => head,
+        // Emptied or created anew: it is looked at like one that was never seen.
+        Err(StoreError::Gone(_)) => {
+            fleets.no_longer_led(key);
+            return None;
+        }
         Err(error) => return Some(Err(error)),
     };
     let too_new = matches!(head.schema.check_writer(), Err(StoreError::SchemaTooNew { .. }));
@@ -145,6 +152,18 @@ fn failing(fleets: &Fleets, key: &Key, why: NotLive) -> DatabaseSeen {
     }
 }
 
+/// No server was asked: what the Secret holds is no URL of a PostgreSQL database. The store's errors never repeat it.
+fn unusable_url(error: &StoreError, stands_in: &str) -> NotLive {
+    let why = match error {
+        StoreError::Refused(why) => why.clone(),
+        other => other.to_string(),
+    };
+    NotLive {
+        message: format!("spec.database.postgres.secretRef: {stands_in}: {why}; put postgres://user:password@host:port/database there"),
+        ..NotLive::because(error)
+    }
+}
+
 /// No connection is made yet. Without a key of the fleet's a throw-away one stands in, which nothing is sealed or opened with.
 fn open_store(access: &Access) -> store::Result<Store> {
     let ring = access.ring.clone().unwrap_or_else(|| KeyRing::single(SealingKey::generate()));
@@ -196,6 +215,33 @@ pub(crate) async fn open(fleets: &Fleets, key: &Key, claim: &Claim, base_url: St
             tracing::warn!(namespace = key.0, name = key.1, "the database cannot be claimed: {error}");
             fleets.failed(key, why);
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_without_a_url_is_named_with_its_key_and_what_to_put_there() {
+        for text in ["canary", "postgres://canary:canary@[", "postgres://canary@h/d?sslmod=canary"] {
+            let options = PostgresOptions::default();
+            let error = Store::open_postgres(text, KeyRing::single(SealingKey::generate()), options)
+                .err()
+                .unwrap();
+            let why = unusable_url(&error, "Secret shop/db, key \"url\"");
+            assert_eq!(why.reason, crds::Reason::DatabaseUnavailable);
+            assert!(
+                why.message.contains("Secret shop/db, key \"url\": the database URL cannot be used"),
+                "{}",
+                why.message
+            );
+            assert!(
+                why.message.contains("put postgres://") && !why.message.contains("canary"),
+                "{}",
+                why.message
+            );
         }
     }
 }

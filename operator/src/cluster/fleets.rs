@@ -139,6 +139,14 @@ impl Fleets {
         slot.target.clone().zip(slot.live.clone())
     }
 
+    /// The id of the fleet in the database that is open, or was open last.
+    pub(super) fn fleet_id(&self, key: &Key) -> Option<String> {
+        let slots = self.lock();
+        let slot = slots.get(key)?;
+        let live = slot.live.as_ref().or(slot.last.as_ref())?;
+        Some(live.fleet.id().to_string())
+    }
+
     /// Keeps a store that was opened for a target.
     pub(super) fn keep_store(&self, key: &Key, store: Store) {
         self.lock().entry(key.clone()).or_default().store = Some(store);

@@ -43,12 +43,9 @@ impl ProjectsInForce {
 
     /// Notes the row that a token had to read for itself: it counts if nothing better is known. That there was none yet may be out of date.
     pub(crate) fn note_as_read(&self, project: &ResourceUid, row: Option<InForce>) -> Option<InForce> {
-        let mut inner = self.lock();
-        let known = inner.entry(project.clone()).or_insert(row);
-        if row.is_some() {
-            *known = row;
-        }
-        *known
+        // What others were told is not replaced here: the project's own look would see no change then, and wake none of them.
+        let known = *self.lock().entry(project.clone()).or_insert(row);
+        row.or(known)
     }
 
     /// Forgets a project that is gone.
@@ -58,5 +55,23 @@ impl ProjectsInForce {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<ResourceUid, Option<InForce>>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_a_token_found_first_is_still_news_to_the_projects_own_look() {
+        let (rows, project) = (ProjectsInForce::default(), ResourceUid::new("u"));
+        let row = Some(InForce {
+            id: ProjectId::new(),
+            state: ProjectState::Active,
+        });
+        assert_eq!(rows.note_as_read(&project, None), None, "one token is told that there is none");
+        assert_eq!(rows.note_as_read(&project, row), row, "another finds it");
+        assert!(rows.note(&project, row), "the first one has to be woken");
+        assert!(!rows.note(&project, row));
     }
 }

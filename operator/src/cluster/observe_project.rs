@@ -4,9 +4,7 @@
 use std::time::Duration;
 
 use crds::{LlmProject, ProjectProvider};
-use k8s_openapi::api::core::v1::Secret;
 use kube::Resource as _;
-use secrecy::SecretString;
 use store::DbTime;
 
 use super::context::Context;
@@ -115,37 +113,9 @@ async fn credential(context: &Context, project: &Object, provider: &ProjectProvi
     Ok(match pass.input(context, &secret).await? {
         None => CredentialSeen::SecretMissing,
         Some(secret) if secret.meta().deletion_timestamp.is_some() => CredentialSeen::SecretMissing,
-        Some(secret) => value(secret, secret_ref.key()).map_or(CredentialSeen::KeyMissing, CredentialSeen::Found),
-    })
-}
-
-/// A key's value, unless it is empty or no text. A line's end behind it is what `echo` and editors leave, and no provider's key holds one.
-fn value(secret: &Secret, key: &str) -> Option<SecretString> {
-    let bytes = &secret.data.as_ref()?.get(key)?.0;
-    let text = std::str::from_utf8(bytes).ok()?.trim_end_matches(['\n', '\r']);
-    (!text.is_empty()).then(|| SecretString::from(text.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use k8s_openapi::ByteString;
-    use secrecy::ExposeSecret;
-    use std::collections::BTreeMap;
-
-    #[test]
-    fn a_key_without_a_usable_value_is_missing() {
-        let secret = Secret {
-            data: Some(BTreeMap::from([
-                ("good".to_owned(), ByteString(b"sk-1\n".to_vec())),
-                ("empty".to_owned(), ByteString(b"\n".to_vec())),
-                ("binary".to_owned(), ByteString(vec![0xff])),
-            ])),
-            ..Secret::default()
-        };
-        assert_eq!(value(&secret, "good").unwrap().expose_secret(), "sk-1");
-        for key in ["empty", "binary", "absent"] {
-            assert!(value(&secret, key).is_none(), "{key}");
+        Some(secret) => {
+            let value = secret.data.as_ref().and_then(|data| data.get(secret_ref.key()));
+            CredentialSeen::of(value.map(|value| value.0.as_slice()))
         }
-    }
+    })
 }

@@ -299,6 +299,7 @@ impl Look<'_> {
             key: self.key.clone(),
             target,
             url: url.url.clone(),
+            url_stands_in: format!("Secret {}/{}, key {:?}", self.parent.namespace, url.secret, url.key),
             ring: encryption.ring.clone(),
             claim,
         };
@@ -326,6 +327,7 @@ impl Look<'_> {
                 database_url: url.url.clone(),
                 encryption_key: key,
                 key_ids: vec![ring.primary_id().to_owned()],
+                fleet: self.context.fleets.fleet_id(self.key),
             };
             (inputs, url)
         });

@@ -138,7 +138,14 @@ async fn write_secret(context: &Context, object: &Object, write: &SecretWrite, p
             pass.doubt_token_secret(&write.name);
             Outcome::Overtaken
         }
-        Err(ApiFailure::Refused(why)) => Outcome::Failed(format!("Secret {}/{} cannot be written: {why}", object.namespace, write.name)),
+        Err(ApiFailure::Refused(why)) => {
+            let remedy = if why.contains("immutable") {
+                "; delete it, and it is written anew"
+            } else {
+                ""
+            };
+            Outcome::Failed(format!("Secret {}/{} cannot be written: {why}{remedy}", object.namespace, write.name))
+        }
         Err(failure @ ApiFailure::Unavailable { .. }) => return Err(failure.into()),
     })
 }

@@ -142,6 +142,13 @@ fn resolve(
             Err((Reason::CredentialsMissing, why))
         }
         CredentialSeen::SecretMissing => Err((Reason::SecretNotFound, missing("does not exist, wanted for its key", "create it"))),
+        CredentialSeen::Unusable => Err((
+            Reason::SecretKeyMissing,
+            missing(
+                "holds what is not one line of visible ASCII characters of at most 8 KiB under the key",
+                "put the provider's key there",
+            ),
+        )),
         CredentialSeen::KeyMissing => Err((Reason::SecretKeyMissing, missing("has no value under the key", "add it"))),
     }
 }

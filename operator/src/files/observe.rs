@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crds::Kind;
+use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
 use store::TokenValue;
 
@@ -165,7 +166,5 @@ fn credential(world: &World, namespace: &str, provider: &crds::ProjectProvider) 
     let Some(secret) = world.scan.secrets.get(&(namespace.to_owned(), secret_ref.name.clone())) else {
         return CredentialSeen::SecretMissing;
     };
-    secret
-        .value(secret_ref.key())
-        .map_or(CredentialSeen::KeyMissing, |value| CredentialSeen::Found(value.clone()))
+    CredentialSeen::of(secret.value(secret_ref.key()).map(|value| value.expose_secret().as_bytes()))
 }

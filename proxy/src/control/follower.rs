@@ -53,6 +53,8 @@ pub(crate) struct Follower {
     /// Rises when the database was restored from an older copy: look-ups begun before are worth nothing.
     era: u64,
     heartbeat: Option<(FeedVersion, Instant)>,
+    /// Whether the fleet is not in the database any more: it was emptied or created anew.
+    gone: bool,
     outage: Outage,
     unwritten: Outage,
 }
@@ -83,6 +85,7 @@ impl Follower {
             queued: VecDeque::new(),
             era: 0,
             heartbeat: None,
+            gone: false,
             outage: Outage::new("the database cannot be read: known tokens are served until the stale window ends"),
             unwritten: Outage::new("the heartbeat cannot be written: what this replica follows is not known to others"),
         }
@@ -152,6 +155,8 @@ impl Follower {
     /// Puts a loaded grant in, unless a change to it was applied since its row was read.
     fn loaded(&mut self, era: u64, digest: TokenDigest, result: Result<Option<GrantRecord>, StoreError>) {
         let loaded = match result {
+            // What is not found in another database may well be valid.
+            Ok(_) if self.gone => Loaded::Unavailable,
             Ok(_) if era != self.era => return self.queued.push_back(digest),
             Ok(Some(record)) if self.is_outdated(&record) => return self.queued.push_back(digest),
             Ok(Some(record)) => {
@@ -206,14 +211,15 @@ impl Follower {
         let sent = self.shared.clock.mono_ms();
         let head = match self.fleet.feed_head().await {
             Ok(head) => head,
+            Err(StoreError::Gone(why)) => return self.lost(&why).await,
             Err(error) => return self.outage.began(&error),
         };
         self.look_at_the_schema(&head.schema);
-        if head.version != self.applied {
+        if head.version != self.applied || self.gone {
             match self.fleet.changes_after(self.applied).await {
-                Ok(Some(changes)) => self.apply(changes, head.version).await,
+                Ok(Some(changes)) if !self.gone => self.apply(changes, head.version).await,
                 // A gap, or a database restored from an older copy: nothing derived from it can be trusted.
-                Ok(None) => {
+                Ok(_) => {
                     let everything = Change {
                         version: head.version,
                         subject: Subject::Fleet,
@@ -223,14 +229,27 @@ impl Follower {
                 Err(error) => return self.outage.began(&error),
             }
         }
+        self.gone = false;
         self.outage.ended();
         self.shared.notified.store(self.fleet.store().wakes_by_notification(), Ordering::Relaxed);
         self.shared.clock.contact(sent, head.now);
         self.acknowledge().await;
     }
 
+    /// The database is another one. No grant may outlive that: what is revoked from now on is revoked there. The fleet may come back with a
+    /// copy that is restored; in a new database it has another id, and only a restart finds it.
+    async fn lost(&mut self, why: &str) {
+        let why = format!("the fleet is not in the database any more, which was emptied or created anew ({why}): restart this process");
+        if self.shared.database.outgrew(Some(why.clone())) {
+            tracing::error!(why, "this process is not ready any more");
+        }
+        self.gone = true;
+        self.shared.grants.invalidate(&Subject::Fleet);
+        self.fence().await;
+    }
+
     async fn apply(&mut self, changes: Vec<Change>, head: FeedVersion) {
-        if head < self.applied {
+        if head < self.applied || self.gone {
             // Restored: its versions begin again from here, and those that we remember mean other changes.
             self.era += 1;
             self.remembered.clear();

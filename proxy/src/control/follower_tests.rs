@@ -195,6 +195,37 @@ async fn a_gap_in_the_feed_drops_every_grant() {
 }
 
 #[tokio::test]
+async fn a_database_that_was_emptied_or_created_anew_drops_every_grant_and_is_not_served_from() {
+    let (database, store) = Database::postgres().await;
+    let (mut follower, _, digest) = following(&store).await;
+    let read = follower.fleet.load_grant(&digest).await.unwrap();
+    follower.loaded(follower.era, digest, Ok(read));
+    let known = follower.shared.grants.get(&digest).expect("a grant");
+    let Database::Postgres { server, name } = &database else {
+        unreachable!()
+    };
+    let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+    execute(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public".to_owned()).await;
+    for made_anew in [false, true] {
+        if made_anew {
+            store.migrate().await.unwrap();
+        }
+        follower.follow().await;
+        assert!(known.is_stale() && follower.shared.grants.get(&digest).is_none());
+        let why = follower.shared.database.outgrown().expect("it is not ready any more");
+        assert!(why.contains("restart this process"), "{why}");
+        let (reply, mut told) = oneshot::channel();
+        follower.loading.insert(digest, vec![reply]);
+        follower.loaded(follower.era, digest, Ok(None));
+        assert!(
+            matches!(told.try_recv(), Ok(Loaded::Unavailable)),
+            "what another database lacks may well be valid"
+        );
+    }
+    database.remove(store).await;
+}
+
+#[tokio::test]
 async fn acknowledgements_that_come_quickly_are_written_together() {
     let (database, store) = Database::sqlite().await;
     let (mut follower, _, _) = following(&store).await;

@@ -18,6 +18,8 @@ pub(crate) struct BootInputs {
     pub(crate) encryption_key: SecretString,
     /// The ids of the keys in the ring.
     pub(crate) key_ids: Vec<String>,
+    /// The fleet's id in the database: another one if it was created anew. None while the database is not open.
+    pub(crate) fleet: Option<String>,
 }
 
 /// The hash over the inputs, the image, the arguments and the ports, in hexadecimal.
@@ -33,6 +35,7 @@ pub(crate) fn boot_hash(inputs: &BootInputs, image: &str, args: &[String], ports
     ports.iter().for_each(|port| add(&port.to_string()));
     inputs.key_ids.iter().for_each(|id| add(id));
     add(inputs.database_url.expose_secret());
+    inputs.fleet.iter().for_each(|id| add(id));
     let hash = hmac(inputs.encryption_key.expose_secret().trim().as_bytes(), &text);
     hash.iter().take(KEPT).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -76,6 +79,7 @@ mod tests {
             database_url: url.into(),
             encryption_key: key.into(),
             key_ids: vec![id.to_owned()],
+            fleet: (id == "j").then(|| "f".to_owned()),
         };
         let args = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
         let all = [

@@ -7,6 +7,10 @@ use sha2::{Digest as _, Sha256};
 /// On our objects: the hash of what was wanted when they were applied, so that a field that is no longer wanted is seen, too.
 pub(crate) const DESIRED_HASH: &str = "llm-proxy.dev/desired-hash";
 
+/// Maps that the API treats as one value (`x-kubernetes-map-type: atomic`): a further key in them is no addition but another selection, so that a
+/// Service with it finds no pod.
+const ATOMIC: [&str; 3] = ["selector", "labelSelector", "nodeSelector"];
+
 /// Writes the hash of what is wanted into its annotations.
 pub(crate) fn stamp(mut wanted: Value) -> Value {
     let hash = digest(&wanted);
@@ -30,11 +34,15 @@ pub(crate) fn difference(wanted: &Value, stands: &Value) -> Option<String> {
     find(wanted, &projection(wanted, stands), &mut Vec::new())
 }
 
-/// What stands of the fields that are wanted. Objects of a list are found by their name, where they have one, and by their place otherwise.
+/// What stands of the fields that are wanted; of an atomic map all that stands. Objects of a list are found by their name, where they have one, and by their place otherwise.
 pub(crate) fn projection(wanted: &Value, stands: &Value) -> Value {
     match (wanted, stands) {
         (Value::Object(wanted), Value::Object(stands)) => {
-            let field = |(name, wanted): (&String, &Value)| Some((name.clone(), projection(wanted, stands.get(name)?)));
+            let field = |(name, wanted): (&String, &Value)| {
+                let stands = stands.get(name)?;
+                let is_atomic = ATOMIC.contains(&name.as_str());
+                Some((name.clone(), if is_atomic { stands.clone() } else { projection(wanted, stands) }))
+            };
             Value::Object(wanted.iter().filter_map(field).collect())
         }
         (Value::Array(wanted), Value::Array(stands)) if wanted.iter().all(Value::is_object) => {
@@ -55,15 +63,19 @@ pub(crate) fn projection(wanted: &Value, stands: &Value) -> Value {
 fn find(wanted: &Value, stands: &Value, path: &mut Vec<String>) -> Option<String> {
     let at = |path: &[String]| path.join(".");
     match (wanted, stands) {
-        (Value::Object(wanted), Value::Object(stands)) => wanted.iter().find_map(|(name, wanted)| {
-            path.push(name.clone());
-            let found = match stands.get(name) {
-                Some(stands) => find(wanted, stands, path),
-                None => Some(at(path)),
-            };
-            path.pop();
-            found
-        }),
+        (Value::Object(wanted), Value::Object(stands)) => {
+            let found = wanted.iter().find_map(|(name, wanted)| {
+                path.push(name.clone());
+                let found = match stands.get(name) {
+                    Some(stands) => find(wanted, stands, path),
+                    None => Some(at(path)),
+                };
+                path.pop();
+                found
+            });
+            // Only an atomic map still has, after the projection, what is not wanted.
+            found.or_else(|| stands.keys().any(|name| !wanted.contains_key(name)).then(|| at(path)))
+        }
         (Value::Array(wanted), Value::Array(stands)) if wanted.len() == stands.len() => {
             wanted.iter().zip(stands).enumerate().find_map(|(index, (wanted, stands))| {
                 path.push(index.to_string());
@@ -119,6 +131,19 @@ mod tests {
                 "{path}: {found:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_further_key_of_a_selector_is_a_difference() {
+        let wanted = json!({"spec": {"selector": {"app": "proxy"}, "ports": [{"name": "http"}]}});
+        let stands = |selector| json!({"spec": {"selector": selector, "clusterIP": "10.0.0.1", "ports": [{"name": "http", "nodePort": 1}]}});
+        assert_eq!(difference(&wanted, &stands(json!({"app": "proxy"}))), None);
+        for selector in [json!({"app": "proxy", "foreign": "x"}), json!({"app": "other"}), json!({})] {
+            let found = difference(&wanted, &stands(selector.clone()));
+            assert!(found.is_some_and(|found| found.starts_with("spec.selector")), "{selector}");
+        }
+        let labels = |labels| json!({"spec": {"selector": {"matchLabels": labels}}});
+        assert!(difference(&labels(json!({"app": "proxy"})), &labels(json!({"app": "proxy", "foreign": "x"}))).is_some());
     }
 
     #[test]

@@ -28,6 +28,7 @@ fn pods_of(spec: &str) -> Value {
         database_url: "postgres://u:canary@db/llm".into(),
         encryption_key: "a2V5".into(),
         key_ids: vec!["0a1b2c3d".to_owned()],
+        fleet: None,
     };
     let pods = Pods {
         spec: &spec,

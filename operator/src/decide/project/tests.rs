@@ -163,6 +163,7 @@ fn a_missing_secret_keeps_the_sealed_credential_in_use_and_says_so() {
     for (credential, why) in [
         (CredentialSeen::SecretMissing, Reason::SecretNotFound),
         (CredentialSeen::KeyMissing, Reason::SecretKeyMissing),
+        (CredentialSeen::Unusable, Reason::SecretKeyMissing),
     ] {
         let mut seen = programmed();
         seen.credentials = vec![credential.clone()];

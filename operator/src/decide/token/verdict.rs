@@ -57,6 +57,9 @@ fn delivered(facts: &Facts<'_>) -> Finding {
     let namespace = &seen.resource.object.namespace;
     let wanted = format!("{namespace}/{}", seen.secret_name);
     if let Some(row) = facts.row.filter(|row| row.state == TokenState::Revoked) {
+        if let Some(failure) = seen.resource.memory.setback.as_ref().filter(|_| facts.home.holding.ours().is_some()) {
+            return fails(Reason::DeliveryFailed, format!("the token is revoked; {}", failure.why));
+        }
         return fails(
             revoked_reason(row.revoked_by),
             format!("the token is revoked; Secret {wanted} is deleted"),
@@ -148,11 +151,30 @@ fn ready(facts: &Facts<'_>, findings: &[Finding]) -> Finding {
     if let Some(exhausted) = findings.iter().find(|finding| finding.about == ConditionType::Exhausted) {
         return fails(Reason::RequestsExhausted, exhausted.message.clone());
     }
-    let due = facts.active.is_some_and(|active| seen.resource.now >= timing::renewal_due(active));
-    if let Some(failure) = seen.resource.memory.setback.as_ref().filter(|_| due) {
-        return fails(Reason::RenewalFailing, format!("renewal is due and fails: {}", failure.why));
+    if let Some(failure) = setback(facts) {
+        return failure;
     }
     Finding::holds(ConditionType::Ready, how_issued(facts), works(facts))
+}
+
+/// The key works, and the write of what is to take its place, or the deletion of the Secret that it stood in before, is refused.
+fn setback(facts: &Facts<'_>) -> Option<Finding> {
+    let memory = &facts.seen.resource.memory;
+    let why = &memory.setback.as_ref()?.why;
+    let fails = |reason, message: String| Some(Finding::fails(ConditionType::Ready, reason, message));
+    let works = facts.active.map_or_else(
+        || "no key works".to_owned(),
+        |active| format!("the present key works until {}", report::timestamp(active.ends_at)),
+    );
+    let is_pending = |value: &store::TokenValue| facts.pending().any(|pending| pending.digest == value.digest());
+    if facts.active.is_some_and(|active| facts.seen.resource.now >= timing::renewal_due(active)) {
+        return fails(Reason::RenewalFailing, format!("renewal is due and fails: {why}; {works}"));
+    }
+    if facts.is_rotation_asked() || memory.in_hand.as_ref().is_some_and(is_pending) {
+        return fails(Reason::RenewalFailing, format!("the rotation fails: {why}; {works}"));
+    }
+    let former = facts.other.filter(|former| former.holding.ours().is_some())?;
+    fails(Reason::DeliveryFailed, format!("Secret {} stays, too: {why}", former.name))
 }
 
 /// That the key works; and until when an asked rotation waits.

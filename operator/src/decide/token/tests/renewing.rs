@@ -75,6 +75,47 @@ fn a_renewed_token_says_renewed_until_it_is_issued_anew() {
 }
 
 #[test]
+fn a_rotation_that_cannot_be_written_is_told_while_the_delivered_key_works() {
+    let (mut seen, _) = issued();
+    let next = TokenValue::mint();
+    let mut pending = revision(2, RevisionState::Pending, &next);
+    pending.write_begun = true;
+    revisions(&mut seen).push(pending);
+    seen.resource.memory.in_hand = Some(next);
+    seen.resource.memory.setback = Some(Setback {
+        why: "Secret default/web cannot be written: field is immutable when `immutable` is set".to_owned(),
+        retry_at: seen.resource.now.plus_ms(1_000),
+        failures: 1,
+    });
+    let status = verdict(&seen);
+    says(&status, ConditionType::Delivered, "True", Reason::Delivered);
+    says(&status, ConditionType::Ready, "False", Reason::RenewalFailing);
+    let ready = crds::conditions::find(&status.conditions, ConditionType::Ready).expect("Ready");
+    assert!(
+        ready.message.contains("immutable") && ready.message.contains("works"),
+        "{}",
+        ready.message
+    );
+    // Nothing is to be written any more, so nothing is said of it.
+    seen.resource.memory.in_hand = None;
+    says(&verdict(&seen), ConditionType::Ready, "True", Reason::Issued);
+}
+
+#[test]
+fn a_revoked_token_does_not_say_that_its_secret_is_deleted_while_that_is_refused() {
+    let (mut seen, _) = issued();
+    edit(&mut seen).state = TokenState::Revoked;
+    seen.resource.memory.setback = Some(Setback {
+        why: "Secret default/web cannot be deleted: forbidden".to_owned(),
+        retry_at: seen.resource.now.plus_ms(1_000),
+        failures: 1,
+    });
+    says(&verdict(&seen), ConditionType::Delivered, "False", Reason::DeliveryFailed);
+    seen.secret = SecretSeen::Absent;
+    says(&verdict(&seen), ConditionType::Delivered, "False", Reason::Revoked);
+}
+
+#[test]
 fn a_renewal_that_fails_waits_and_says_until_when_the_key_lives() {
     let (mut seen, value) = issued();
     let next = TokenValue::mint();
