@@ -211,7 +211,7 @@ impl Follower {
         let sent = self.shared.clock.mono_ms();
         let head = match self.fleet.feed_head().await {
             Ok(head) => head,
-            Err(StoreError::Gone(why)) => return self.lost(&why).await,
+            Err(gone @ StoreError::Gone(_)) => return self.lost(&gone).await,
             Err(error) => return self.outage.began(&error),
         };
         self.look_at_the_schema(&head.schema);
@@ -238,11 +238,8 @@ impl Follower {
 
     /// The database is another one. No grant may outlive that: what is revoked from now on is revoked there. The fleet may come back with a
     /// copy that is restored; in a new database it has another id, and only a restart finds it.
-    async fn lost(&mut self, why: &str) {
-        let why = format!("the fleet is not in the database any more, which was emptied or created anew ({why}): restart this process");
-        if self.shared.database.outgrew(Some(why.clone())) {
-            tracing::error!(why, "this process is not ready any more");
-        }
+    async fn lost(&mut self, why: &StoreError) {
+        self.ready_unless(Some(format!("{why}: restart this process")));
         self.gone = true;
         self.shared.grants.invalidate(&Subject::Fleet);
         self.fence().await;
@@ -312,8 +309,13 @@ impl Follower {
             .and_then(|()| schema.check_writer())
             .err()
             .map(|error| error.to_string());
-        if self.shared.database.outgrew(outgrown.clone())
-            && let Some(why) = outgrown
+        self.ready_unless(outgrown);
+    }
+
+    /// Notes why the database cannot be served from, if it cannot; said once.
+    fn ready_unless(&self, why: Option<String>) {
+        if self.shared.database.outgrew(why.clone())
+            && let Some(why) = why
         {
             tracing::error!(why, "this process is not ready any more");
         }

@@ -132,19 +132,15 @@ fn another_url_is_another_database_and_replaces_the_pods() {
     let stage = Stage::with_fleet(json!({"replicas": 1}));
     stage.says(ConditionType::DatabaseReady, READY);
     stage.wait_for::<Deployment>("main");
-    let boot_hash = || {
-        let annotations = &stage.json::<Deployment>("main")["spec"]["template"]["metadata"]["annotations"];
-        annotations["llm-proxy.dev/boot-hash"].as_str().unwrap_or_default().to_owned()
-    };
-    let before = boot_hash();
+    let before = stage.boot_hash();
     let next = Database::create();
     next.set_away(true);
     stage.make_database_secret("database", "url", &next.url());
     stage.says(ConditionType::DatabaseReady, "False DatabaseUnavailable");
-    assert_eq!(boot_hash(), before, "no pod is rolled onto a database that does not answer");
+    assert_eq!(stage.boot_hash(), before, "no pod is rolled onto a database that does not answer");
     next.set_away(false);
     stage.fleet_says("main", ConditionType::DatabaseReady, READY, Duration::from_secs(25));
-    stage.until("the pods are replaced", HEALS, || (boot_hash() != before).then_some(()));
+    stage.until("the pods are replaced", HEALS, || (stage.boot_hash() != before).then_some(()));
     assert_eq!(next.number("SELECT count(*) FROM providers"), 1);
 }
 
@@ -153,13 +149,11 @@ fn a_database_that_was_created_anew_is_opened_again_and_replaces_the_pods() {
     let stage = Stage::with_fleet(json!({"replicas": 1}));
     stage.says(ConditionType::DatabaseReady, READY);
     stage.wait_for::<Deployment>("main");
-    let boot_hash = || {
-        let annotations = &stage.json::<Deployment>("main")["spec"]["template"]["metadata"]["annotations"];
-        annotations["llm-proxy.dev/boot-hash"].as_str().unwrap_or_default().to_owned()
-    };
-    let before = boot_hash();
+    let before = stage.boot_hash();
     stage.database.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public");
-    stage.until("the pods are replaced", Duration::from_secs(25), || (boot_hash() != before).then_some(()));
+    stage.until("the pods are replaced", Duration::from_secs(25), || {
+        (stage.boot_hash() != before).then_some(())
+    });
     stage.fleet_says("main", ConditionType::DatabaseReady, READY, Duration::from_secs(25));
     assert_eq!(stage.database.number("SELECT count(*) FROM providers"), 1);
 }

@@ -122,6 +122,12 @@ impl Stage {
         serde_json::to_value(self.get::<K>(name)).unwrap()
     }
 
+    /// What the Deployment's pods are replaced by when it changes.
+    pub(crate) fn boot_hash(&self) -> String {
+        let annotations = &self.json::<Deployment>("main")["spec"]["template"]["metadata"]["annotations"];
+        annotations["llm-proxy.dev/boot-hash"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Waits for an object.
     pub(crate) fn wait_for<K: Known>(&self, name: &str) -> K {
         self.until(&format!("{name} is there"), SOON, || self.get(name))
