@@ -1,6 +1,6 @@
 # What people and CI run. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long bench lint install
+.PHONY: help demo test test-long node bench image lint install
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,11 @@ test: control-plane ## Every test, on SQLite and PostgreSQL; waits over 20 s are
 test-long: control-plane ## Every test, with the long variants
 	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
+# Debian: containerd runc containernetworking-plugins iptables iproute2 conntrack kmod procps.
+node: control-plane ## The charts, and the first day on a real node (root; containerd and friends; kubelet, Helm … are built once, 10 min)
+	cargo build --locked --package llm-proxy
+	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --locked --package testkit --test node -- --nocapture
+
 bench: ## Stream timing; CPU, syscalls and memory beside nginx (release build; needs nginx and strace)
 	@for tool in nginx strace; do command -v $$tool >/dev/null || { echo "make bench needs $$tool: apt-get install nginx-light strace"; exit 1; }; done
 	cargo build --release --locked --package llm-proxy
@@ -38,6 +43,18 @@ lint: cargo-deny ## Formatting, clippy with warnings as errors, licences, source
 .PHONY: cargo-deny
 cargo-deny:
 	@cargo deny --version >/dev/null 2>&1 || { echo "installing cargo-deny, once (some minutes)"; cargo install cargo-deny --locked --debug; }
+
+# The tag is the workspace's version. Without a container engine the release binary is packed together with its libraries.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+image: ## Build the container image: by docker or podman where one runs, else as an archive for `ctr images import`
+	@for engine in docker podman; do \
+	    $$engine info >/dev/null 2>&1 || continue; \
+	    $$engine build --tag llm-proxy:$(VERSION) . && $$engine image inspect --format 'llm-proxy:$(VERSION) {{.Size}} bytes' llm-proxy:$(VERSION); \
+	    exit; \
+	done; \
+	cargo build --release --locked --package llm-proxy && \
+	cargo run --quiet --locked --package testkit --bin image -- $(TARGET)/release/llm-proxy $(TARGET)/llm-proxy-$(VERSION).tar llm-proxy:$(VERSION)
 
 # Where `cargo install` puts binaries.
 BIN := $(or $(CARGO_INSTALL_ROOT),$(CARGO_HOME),$(HOME)/.cargo)/bin

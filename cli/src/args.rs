@@ -8,6 +8,7 @@ mod migrate;
 mod operator;
 mod serve;
 mod setup;
+mod spend;
 mod values;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub(crate) use migrate::{MigrateArgs, MigrateCommand};
 pub(crate) use operator::OperatorArgs;
 pub(crate) use serve::{PodArgs, ServeArgs, ServerArgs};
 pub(crate) use setup::{SetupArgs, listen_text};
+pub(crate) use spend::SpendArgs;
 pub(crate) use values::public_url;
 use values::{EnvFilterText, OptionalPath, listen_addr, log_filter, optional_path};
 

@@ -11,7 +11,7 @@ use rustyline::error::ReadlineError;
 use secrecy::ExposeSecret;
 use tokio::runtime::Runtime;
 
-use crate::args::{ChatArgs, OpenaiCommand};
+use crate::args::ChatArgs;
 use crate::client::{BaseUrl, Client, Remedies};
 use crate::console;
 use crate::exit::{Failure, Kind, Outcome};
@@ -27,8 +27,7 @@ const DEFAULT_BASE: &str = "http://localhost:8080";
 const MAX_MESSAGE: u64 = 32 << 20;
 
 /// Runs what was asked for.
-pub(crate) fn run(command: &OpenaiCommand) -> Result<Outcome, Failure> {
-    let OpenaiCommand::Chat(args) = command;
+pub(crate) fn run(args: &ChatArgs) -> Result<Outcome, Failure> {
     let client = client(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

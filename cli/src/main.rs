@@ -20,13 +20,14 @@ mod private_file;
 mod server;
 mod serving;
 mod setup;
+mod spend;
 mod standalone;
 mod status;
 mod table;
 
 use std::process::ExitCode;
 
-use args::{Cli, Command};
+use args::{Cli, Command, OpenaiCommand};
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use exit::{Failure, Outcome};
 use invocation::Invocation;
@@ -72,7 +73,8 @@ fn run(command: Command, invocation: Invocation, matches: &ArgMatches) -> Result
         Command::Setup(args) => setup::run(&args),
         Command::Migrate(args) => migrate::run(&args),
         Command::Manage(args) => manage::run(&args, Typed::of(invocation, matches)),
-        Command::Openai(command) => chat::run(&command),
+        Command::Openai(OpenaiCommand::Chat(args)) => chat::run(&args),
+        Command::Openai(OpenaiCommand::Spend(args)) => spend::run(&args),
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "llm-proxy", &mut script);

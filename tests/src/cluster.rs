@@ -17,6 +17,7 @@ pub mod install;
 pub mod kubectl;
 pub mod load;
 pub mod node;
+pub mod port_forward;
 pub mod programs;
 pub mod rights;
 
@@ -41,6 +42,7 @@ pub struct Options {
     controllers: bool,
     etcd_quota_bytes: Option<u64>,
     api_server_args: Vec<String>,
+    network: Option<node::Network>,
 }
 
 impl Options {
@@ -56,6 +58,13 @@ impl Options {
     pub fn with_etcd_quota(mut self, bytes: u64) -> Self {
         self.etcd_quota_bytes = Some(bytes);
         self
+    }
+
+    /// Lets a node and its pods reach the API server, at the machine's own end of this network and as the Service `kubernetes`.
+    #[must_use]
+    fn with_network(mut self, network: node::Network) -> Self {
+        self.network = Some(network);
+        self.with_controllers()
     }
 
     /// A further argument of kube-apiserver, such as `--max-requests-inflight=10`.
@@ -122,7 +131,8 @@ impl Cluster {
         let programs = Programs::find().unwrap_or_else(|why| panic!("{why}"));
         let folder = RunFolder::make();
         let secret = Random::fresh().base62(24);
-        certificates::write(folder.path());
+        let addresses = options.network.map(|network| [network.machine(), network.api_server()]);
+        certificates::write(folder.path(), addresses.as_ref().map_or(&[], |addresses| addresses));
         users::write_tokens(folder.path(), &secret);
         processes::write_audit_policy(folder.path());
         let (etcd, etcd_address) = start_etcd(&programs, &folder, &options);

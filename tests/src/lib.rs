@@ -9,10 +9,12 @@
 #![allow(clippy::print_stderr, reason = "what a test skips or measures is said where the test runner shows it")]
 
 pub mod canary;
+pub mod charts;
 pub mod client;
 pub mod cluster;
 pub mod database;
 pub mod dead_end;
+pub mod image;
 pub mod manage;
 pub mod manifests;
 pub mod mount;

@@ -14,6 +14,8 @@ use super::values::{duration, temperature};
 pub(crate) enum OpenaiCommand {
     /// Talk to a model: a session on a terminal, one answer with a message or a pipe
     Chat(ChatArgs),
+    /// Spend a token: so many requests are answered, the next one is refused
+    Spend(super::SpendArgs),
 }
 
 /// Flags of `openai chat`.

@@ -14,6 +14,7 @@ mod process;
 mod reach;
 mod scripted;
 mod setup;
+mod spend;
 mod start;
 mod terminal;
 mod usage;

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 
-/// Writes `ca.crt`, `server.crt`, `server.key` (for 127.0.0.1) and `sa.key`, `sa.pub` (of ServiceAccount tokens) into a folder.
+/// Writes `ca.crt`, `server.crt`, `server.key` (for 127.0.0.1 and further addresses) and `sa.key`, `sa.pub` (of ServiceAccount tokens) into a folder.
 ///
 /// # Panics
 /// If the folder is not writable.
-pub(super) fn write(folder: &Path) {
+pub(super) fn write(folder: &Path, addresses: &[Ipv4Addr]) {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name.push(DnType::CommonName, "llm-proxy tests");
@@ -18,7 +18,9 @@ pub(super) fn write(folder: &Path) {
     let ca_certificate = ca.self_signed(&ca_key).expect("a certificate");
 
     let mut server = CertificateParams::new(["localhost".to_owned(), "kubernetes.default.svc".to_owned()]).expect("two names");
-    server.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    for &address in [Ipv4Addr::LOCALHOST].iter().chain(addresses) {
+        server.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(address)));
+    }
     server.distinguished_name.push(DnType::CommonName, "kube-apiserver");
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let server_key = KeyPair::generate().expect("a key");

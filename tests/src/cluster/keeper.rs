@@ -141,7 +141,7 @@ impl Drop for RunFolder {
 }
 
 /// In a group of its own: Ctrl-C must not stop a control plane under tests that are still cleaning up.
-fn shell(script: &str) -> Command {
+pub(super) fn shell(script: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell.args(["-c", script, "keeper"]).stdin(Stdio::piped()).process_group(0);
     shell.stdout(Stdio::null()).stderr(Stdio::null());

@@ -1,222 +1,164 @@
-//! A node without containers: to the API server it is kubelet, and what is forwarded to a pod's port reaches a server of the test.
-//! It speaks the one protocol that port-forwards over WebSockets have, `v4.channel.k8s.io`, as kubelet does (k8s.io/cri-streaming,
-//! pkg/streaming/portforward/websocket.go). It refuses to know what flows through.
+//! A node for a control plane of the tests, on this machine: containerd, kubelet, kube-proxy, cluster DNS, and the scheduler. Pods run, Services
+//! answer. It needs root and Linux. What it does to network, mounts and processes it does in a machine of its own, and leaves nothing behind,
+//! whatever ends it.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt as _, StreamExt as _};
-use k8s_openapi::api::core::v1;
-use kube::api::{Api, Patch, PatchParams, PostParams};
-use rcgen::{CertifiedKey, generate_simple_self_signed};
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+mod agents;
+mod machine;
+mod network;
+mod programs;
+mod runtime;
+
+pub use network::Network;
 
 use super::Cluster;
-use crate::random::Random;
+use super::keeper::Kept;
+use crate::image::Image;
+use crate::wait;
+use machine::{Inmate, Machine};
+use programs::Programs;
+use runtime::Runtime;
 
-const PROTOCOL: &str = "v4.channel.k8s.io";
-/// Channels of the one port: its bytes, and what went wrong.
-const DATA: u8 = 0;
-const FAULT: u8 = 1;
+/// How long the node may take to be Ready on a loaded machine.
+const READY: Duration = Duration::from_secs(180);
 
-/// What a port-forward comes to.
-#[derive(Clone, Debug)]
-pub enum Forward {
-    /// It reaches this server.
-    To(SocketAddr),
-    /// The node says why it does not work, and closes it.
-    Refused(String),
-    /// The node is lost once it has passed on this many bytes of this server's answer.
-    Lost(SocketAddr, usize),
-    /// Nothing is ever passed on.
-    Silent,
-}
-
-/// A node. It answers as long as the process lives.
+/// A control plane with one node.
 #[derive(Debug)]
 pub struct Node {
-    name: String,
-    forward: Arc<Mutex<Forward>>,
-    asked: Arc<Mutex<Vec<String>>>,
+    // Dropped from top to bottom: what writes to the API server before it, the machine with everything that is left in it, the run folder last.
+    _kube_proxy: Inmate,
+    kubelet: Option<Inmate>,
+    _name_server: Inmate,
+    runtime: Runtime,
+    _scheduler: Kept,
+    machine: Machine,
+    cluster: Cluster,
+    network: Network,
+    programs: Programs,
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// Tests of one process take turns: a node takes a core and 600 MB.
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Node {
-    /// Starts to listen, and registers with the API server under a random name.
+    /// Why this machine cannot be a node, in one line.
+    ///
+    /// # Errors
+    /// That line: no root, or a program is missing.
+    pub fn possible() -> Result<(), String> {
+        if !cfg!(target_os = "linux") || !rustix::process::geteuid().is_root() {
+            return Err("a node needs root on Linux".to_owned());
+        }
+        Programs::find().map(|_| ())
+    }
+
+    /// Starts one, or says loudly on standard error that this machine cannot be a node. In CI that is a failure: no test is skipped there.
     ///
     /// # Panics
-    /// If the API server refuses.
+    /// In CI, if it is not possible; as [`Node::start`].
     #[must_use]
-    pub fn start(cluster: &Cluster, forward: Forward) -> Self {
-        let forward = Arc::new(Mutex::new(forward));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let (tell, address) = std::sync::mpsc::channel();
-        let (rule, log) = (Arc::clone(&forward), Arc::clone(&asked));
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(async move {
-                let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-                tell.send(listener.local_addr().expect("its address")).expect("somebody waits");
-                let tls = tls();
-                while let Ok((stream, _)) = listener.accept().await {
-                    tokio::spawn(serve(tls.clone(), stream, Arc::clone(&rule), Arc::clone(&log)));
-                }
-            });
+    pub fn start_where_possible() -> Option<Self> {
+        match Self::possible() {
+            Ok(()) => Some(Self::start()),
+            Err(why) => {
+                assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{why}");
+                eprintln!("\n*** SKIPPED: {why}. This test proves nothing here. ***\n");
+                None
+            }
+        }
+    }
+
+    /// Starts one and waits until it is Ready.
+    ///
+    /// # Panics
+    /// With the log of what does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = Instant::now();
+        let programs = Programs::find().unwrap_or_else(|why| panic!("{why}"));
+        let network = Network::free();
+        let cluster = Cluster::options().with_network(network).start();
+        let folder = cluster.folder();
+        let group = machine::group_name();
+        let scheduler = agents::scheduler(&cluster, &programs);
+        let machine = Machine::start(folder, network, &group);
+        let runtime = Runtime::start(&machine, folder, network, &programs);
+        let node = Self {
+            _kube_proxy: agents::kube_proxy(&machine, &cluster, network, &programs),
+            kubelet: Some(agents::kubelet(&machine, &cluster, network, &programs)),
+            _name_server: agents::name_server(&machine, &cluster, network, &programs),
+            runtime,
+            _scheduler: scheduler,
+            machine,
+            cluster,
+            network,
+            programs,
+            _turn: turn,
+        };
+        node.wait_until_ready();
+        eprintln!("a node is ready after {:.1} s", begun.elapsed().as_secs_f64());
+        node
+    }
+
+    fn wait_until_ready(&self) {
+        let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}/{.items[*].spec.taints}";
+        wait::until("the node is Ready", READY, || {
+            let kubelet = self.kubelet.as_ref().expect("the kubelet runs");
+            assert!(!kubelet.has_ended(), "the kubelet ends:\n{}", kubelet.last_words());
+            std::thread::sleep(Duration::from_millis(100));
+            self.cluster.kubectl(&["get", "nodes", "-o", ready]).stdout == "True/"
         });
-        let name = register(cluster, address.recv().expect("it listens"));
-        Self { name, forward, asked }
     }
 
-    /// A node that is registered with an address that is not its own.
+    /// Its control plane.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Its addresses.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        self.network
+    }
+
+    /// The control group of everything that runs in its pods.
+    #[must_use]
+    pub fn control_group(&self) -> &str {
+        self.machine.group()
+    }
+
+    /// Makes an image known to the node, as a registry would.
     ///
     /// # Panics
-    /// If the API server refuses.
+    /// If containerd refuses it.
+    pub fn import(&self, image: &Image) {
+        self.runtime.import(&self.machine, &self.programs, image);
+    }
+
+    /// Kills the kubelet and starts it again; pods run on meanwhile.
+    pub fn restart_kubelet(&mut self) {
+        drop(self.kubelet.take());
+        self.kubelet = Some(agents::kubelet(&self.machine, &self.cluster, self.network, &self.programs));
+    }
+
+    /// Where an image may be written.
     #[must_use]
-    pub fn away(cluster: &Cluster, address: SocketAddr) -> Self {
-        Self {
-            name: register(cluster, address),
-            forward: Arc::new(Mutex::new(Forward::Silent)),
-            asked: Arc::default(),
-        }
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.cluster.folder().join(name)
     }
 
-    /// What the port-forwards from now on come to.
-    pub fn set(&self, forward: Forward) {
-        *self.forward.lock().unwrap_or_else(PoisonError::into_inner) = forward;
-    }
-
-    /// What the API server has asked so far: path and query.
-    #[must_use]
-    pub fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Records a pod that runs here, and whether it is ready.
+    /// Runs a command in the node's own network, mounts and processes, and returns what it said.
     ///
     /// # Panics
-    /// If the API server refuses.
-    pub fn run_pod(&self, cluster: &Cluster, namespace: &str, name: &str, labels: &[(&str, &str)], ready: bool) {
-        let labels: serde_json::Map<_, _> = labels.iter().map(|&(key, value)| (key.to_owned(), json!(value))).collect();
-        let pod: v1::Pod = serde_json::from_value(json!({
-            "metadata": { "name": name, "labels": labels },
-            "spec": { "nodeName": self.name, "containers": [{ "name": "proxy", "image": "none" }] },
-        }))
-        .expect("a Pod");
-        let status = json!({ "status": { "phase": "Running", "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }] } });
-        cluster.with_admin(|client| async move {
-            let pods: Api<v1::Pod> = Api::namespaced(client, namespace);
-            pods.create(&PostParams::default(), &pod)
-                .await
-                .expect("a pod, on whose ServiceAccount the API server insists");
-            let params = PatchParams::default();
-            pods.patch_status(name, &params, &Patch::Merge(&status)).await.expect("its status");
-        });
-    }
-}
-
-/// Records a node of a random name; the name.
-fn register(cluster: &Cluster, kubelet: SocketAddr) -> String {
-    let name = format!("node-{}", Random::fresh().base62(10).to_ascii_lowercase());
-    let node: v1::Node = serde_json::from_value(json!({
-        "metadata": { "name": name },
-        "status": {
-            "addresses": [{ "type": "InternalIP", "address": kubelet.ip() }],
-            "daemonEndpoints": { "kubeletEndpoint": { "Port": kubelet.port() } },
-        },
-    }))
-    .expect("a Node");
-    cluster.with_admin(|client| async move {
-        let nodes: Api<v1::Node> = Api::all(client);
-        nodes.create(&PostParams::default(), &node).await.expect("a node");
-    });
-    name
-}
-
-/// The API server checks no kubelet's certificate unless it is told by whom it has to be.
-fn tls() -> TlsAcceptor {
-    // It fails only if there is one already.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
-    let config = ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key);
-    TlsAcceptor::from(Arc::new(config.expect("a certificate and its key")))
-}
-
-#[expect(clippy::result_large_err, reason = "the library's signature")]
-async fn serve(tls: TlsAcceptor, stream: TcpStream, forward: Arc<Mutex<Forward>>, asked: Arc<Mutex<Vec<String>>>) {
-    let Ok(stream) = tls.accept(stream).await else { return };
-    let answer = |request: &Request, mut response: Response| -> Result<Response, ErrorResponse> {
-        asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.uri().to_string());
-        let offered = request.headers().get("sec-websocket-protocol").and_then(|value| value.to_str().ok());
-        assert!(
-            offered.is_some_and(|offered| offered.split(',').any(|one| one.trim() == PROTOCOL)),
-            "{offered:?}"
-        );
-        response
-            .headers_mut()
-            .insert("sec-websocket-protocol", http::HeaderValue::from_static(PROTOCOL));
-        Ok(response)
-    };
-    let Ok(websocket) = tokio_tungstenite::accept_hdr_async(stream, answer).await else {
-        return;
-    };
-    let forward = forward.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let (mut sink, mut source) = websocket.split();
-    let port = 8081u16.to_le_bytes();
-    for channel in [DATA, FAULT] {
-        if sink.send(Message::binary(vec![channel, port[0], port[1]])).await.is_err() {
-            return;
-        }
-    }
-    let (server, mut left) = match forward {
-        Forward::To(server) => (server, None),
-        Forward::Lost(server, after) => (server, Some(after)),
-        Forward::Refused(why) => {
-            let _ = sink.send(Message::binary([&[FAULT], why.as_bytes()].concat())).await;
-            let _ = sink.close().await;
-            return;
-        }
-        Forward::Silent => {
-            while let Some(Ok(_)) = source.next().await {}
-            return;
-        }
-    };
-    let Ok(mut pod) = TcpStream::connect(server).await else { return };
-    let mut buffer = vec![0; 16 << 10];
-    loop {
-        tokio::select! {
-            read = pod.read(&mut buffer) => match read {
-                Ok(0) | Err(_) => {
-                    let _ = sink.close().await;
-                    return;
-                }
-                Ok(mut read) => {
-                    if let Some(left) = &mut left {
-                        read = read.min(*left);
-                        *left -= read;
-                    }
-                    if sink.send(Message::binary([&[DATA], &buffer[..read]].concat())).await.is_err() || left == Some(0) {
-                        return;
-                    }
-                }
-            },
-            message = source.next() => match message {
-                Some(Ok(Message::Binary(bytes))) if bytes.first() == Some(&DATA) => {
-                    if pod.write_all(&bytes[1..]).await.is_err() {
-                        return;
-                    }
-                }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return,
-                Some(Ok(_)) => {}
-            },
-        }
+    /// With what it said, if it fails.
+    #[must_use]
+    pub fn run(&self, words: &[&str]) -> String {
+        self.machine.succeed(words)
     }
 }

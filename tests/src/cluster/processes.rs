@@ -22,6 +22,9 @@ const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,dep
                            serviceaccount-controller,disruption-controller,endpointslice-controller,horizontal-pod-autoscaler-controller,\
                            pod-garbage-collector-controller";
 
+/// Those that a node needs besides: its taints go, its pods know whom to trust, and Jobs run.
+const NODE_CONTROLLERS: &str = "node-lifecycle-controller,root-ca-certificate-publisher-controller,job-controller,ttl-after-finished-controller";
+
 /// What is written down: all but reads of the server's health.
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
     {"level": "None", "nonResourceURLs": ["/healthz*", "/readyz*", "/livez*"]},
@@ -105,11 +108,17 @@ impl Cluster {
 
     fn spawn_api_server(&self) -> Kept {
         let mut command = Command::new(&self.programs.api_server);
-        command.args([
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
+        match self.options.network {
             // The Service `kubernetes` would point at this address, which no Service may.
-            "--endpoint-reconciler-type=none",
+            None => command
+                .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+                .args(["--endpoint-reconciler-type=none", "--service-cluster-ip-range=10.0.0.0/16"]),
+            Some(network) => command
+                .args(["--bind-address=0.0.0.0", "--kubelet-preferred-address-types=InternalIP"])
+                .arg(format!("--advertise-address={}", network.machine()))
+                .arg(format!("--service-cluster-ip-range={}", network.services())),
+        };
+        command.args([
             "--cert-dir=certificates",
             "--tls-cert-file=server.crt",
             "--tls-private-key-file=server.key",
@@ -118,7 +127,6 @@ impl Cluster {
             "--service-account-signing-key-file=sa.key",
             "--token-auth-file=tokens.csv",
             "--authorization-mode=Node,RBAC",
-            "--service-cluster-ip-range=10.0.0.0/16",
             "--allow-privileged=true",
             "--profiling=false",
             "--audit-policy-file=audit-policy.json",
@@ -142,7 +150,10 @@ impl Cluster {
             // Nobody asks it how it is.
             "--secure-port=0",
         ]);
-        command.arg(format!("--controllers={CONTROLLERS}"));
+        match self.options.network {
+            None => command.arg(format!("--controllers={CONTROLLERS}")),
+            Some(_) => command.arg(format!("--controllers={CONTROLLERS},{NODE_CONTROLLERS}")),
+        };
         command.arg("--kubeconfig").arg(self.kubeconfig(User::ControllerManager));
         self.controllers = Some(Kept::spawn(self.folder(), "kube-controller-manager", &command));
     }

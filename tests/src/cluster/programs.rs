@@ -79,8 +79,8 @@ impl Programs {
     }
 }
 
-/// How the programs are built, and where they are kept.
-struct Recipe {
+/// How the programs of a Go module of ours are built, and where they are kept.
+pub(crate) struct Recipe {
     module: PathBuf,
     cache: PathBuf,
     go: OsString,
@@ -88,14 +88,19 @@ struct Recipe {
 
 impl Recipe {
     fn of_the_repository() -> Self {
-        let module = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/cluster");
+        Self::of("cluster")
+    }
+
+    /// That of a module below e2e/, which pins its programs by `tool` lines.
+    pub(crate) fn of(module: &str) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e").join(module);
         let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/tmp".into())).join(".cache");
         let cache = std::env::var_os("XDG_CACHE_HOME")
             .filter(|folder| !folder.is_empty())
             .map_or_else(home, PathBuf::from);
         Self {
-            module,
-            cache: cache.join("llm-proxy/cluster"),
+            module: folder,
+            cache: cache.join("llm-proxy").join(module),
             go: "go".into(),
         }
     }
@@ -117,16 +122,21 @@ impl Recipe {
     /// The folder of this very set of versions.
     fn folder(&self) -> Result<PathBuf, String> {
         let mut hash = Sha256::new();
-        for name in ["go.mod", "go.sum"] {
+        for name in ["go.mod", "go.sum", "main.go"] {
             let path = self.module.join(name);
-            hash.update(fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?);
+            match fs::read(&path) {
+                Ok(content) => hash.update(content),
+                // Most modules only name the programs of others.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && name == "main.go" => {}
+                Err(error) => return Err(format!("{}: {error}", path.display())),
+            }
         }
         let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(self.cache.join(hash))
     }
 
     /// The program out of the cache, where it is put first if need be. Two who want it at once build it once.
-    fn build(&self, name: &str, package: &str) -> Result<PathBuf, String> {
+    pub(crate) fn build(&self, name: &str, package: &str) -> Result<PathBuf, String> {
         let folder = self.folder()?;
         let program = folder.join(name);
         if program.is_file() {

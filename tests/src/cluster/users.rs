@@ -22,16 +22,25 @@ pub enum User {
     Editor,
     /// Kubernetes' own controllers.
     ControllerManager,
+    /// Kubernetes' scheduler, where there is a node.
+    Scheduler,
+    /// The kubelet of the one node.
+    Kubelet,
+    /// The kube-proxy of the one node.
+    KubeProxy,
 }
 
 impl User {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 8] = [
         Self::Admin,
         Self::Operator,
         Self::NamespacedOperator,
         Self::Editor,
         Self::ControllerManager,
+        Self::Scheduler,
+        Self::Kubelet,
+        Self::KubeProxy,
     ];
 
     /// The name that stands in the audit log and in bindings.
@@ -43,16 +52,23 @@ impl User {
             Self::NamespacedOperator => "namespaced-operator",
             Self::Editor => "editor",
             Self::ControllerManager => "system:kube-controller-manager",
+            Self::Scheduler => "system:kube-scheduler",
+            Self::Kubelet => "system:node:node1",
+            Self::KubeProxy => "system:kube-proxy",
         }
     }
 
     fn group(self) -> &'static str {
-        if self == Self::Admin { "system:masters" } else { "" }
+        match self {
+            Self::Admin => "system:masters",
+            Self::Kubelet => "system:nodes",
+            _ => "",
+        }
     }
 
     /// The name of the kubeconfig file.
     pub(super) fn file(self) -> String {
-        format!("{}.kubeconfig", self.name().trim_start_matches("system:"))
+        format!("{}.kubeconfig", self.name().trim_start_matches("system:").replace(':', "-"))
     }
 
     /// What the user presents; worth nothing outside of this very control plane.

@@ -1,7 +1,7 @@
 //! A TCP wire between a process and its database that a test can cut: at once, for a while, or between a COMMIT and its answer.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,7 +37,16 @@ impl Wire {
     /// If there is no free port.
     #[must_use]
     pub fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        Self::from(Ipv4Addr::LOCALHOST, server)
+    }
+
+    /// The same from another address of this machine, for instance the one that a node's pods reach.
+    ///
+    /// # Panics
+    /// As [`Wire::to`].
+    #[must_use]
+    pub fn from(address: Ipv4Addr, server: SocketAddr) -> Self {
+        let listener = TcpListener::bind((address, 0)).expect("a free port");
         let address = listener.local_addr().expect("its address");
         let state = Arc::new(State {
             server,

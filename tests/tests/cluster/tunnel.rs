@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use testkit::cluster::node::{Forward, Node};
+use testkit::cluster::port_forward::{Forward, Node};
 use testkit::cluster::{Cluster, User};
 use testkit::server::{MANAGEMENT_TOKEN, Server, Setup};
 use testkit::{dead_end, program, wait};

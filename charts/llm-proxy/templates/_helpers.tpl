@@ -1,0 +1,110 @@
+{{/* Names, labels and what several templates say alike. */}}
+
+{{- define "llm-proxy.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 53 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "llm-proxy.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" }}
+{{- else if contains (include "llm-proxy.name" .) .Release.Name }}
+{{- .Release.Name | trunc 53 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "llm-proxy.name" .) | trunc 53 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "llm-proxy.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "llm-proxy.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
+{{- end }}
+
+{{- define "llm-proxy.labels" -}}
+{{ include "llm-proxy.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: llm-proxy
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "llm-proxy.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "llm-proxy.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- required "serviceAccount.name is needed where serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "llm-proxy.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end }}
+
+{{/* The namespaces that are watched, as a JSON list; empty for all of them. */}}
+{{- define "llm-proxy.watched" -}}
+{{- if eq .Values.rbac.scope "Namespaced" -}}
+{{ default (list .Release.Namespace) .Values.watchNamespaces | sortAlpha | uniq | toJson }}
+{{- else -}}
+[]
+{{- end -}}
+{{- end }}
+
+{{/* What the operator may do in a namespace that it watches: what the tests run it with (tests/src/cluster/rbac.yaml), and nothing else. */}}
+{{- define "llm-proxy.rules" -}}
+- apiGroups: [llm-proxy.dev]
+  resources: [proxyconfigs, llmprojects, witheringtokens]
+  verbs: [list, watch]
+- apiGroups: [llm-proxy.dev]
+  resources: [proxyconfigs/status, llmprojects/status, witheringtokens/status]
+  verbs: [patch]
+# Secrets are listed and watched as metadata only, but whoever may do that may read them all: Kubernetes knows no narrower right.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* What no schema can say in a sentence. */}}
+{{- define "llm-proxy.validate" -}}
+{{- if eq .Values.rbac.scope "Namespaced" }}
+{{- if not .Values.clusterID }}
+{{- fail "rbac.scope Namespaced needs clusterID: a name for this cluster that never changes and that no other cluster on the same databases has" }}
+{{- end }}
+{{- else if .Values.watchNamespaces }}
+{{- fail "watchNamespaces needs rbac.scope: Namespaced" }}
+{{- end }}
+{{- if .Values.defaultProxy.enabled }}
+{{- if not (and .Values.defaultProxy.spec.database .Values.defaultProxy.spec.providers) }}
+{{- fail "defaultProxy.enabled needs defaultProxy.spec.database and defaultProxy.spec.providers: see examples/fleet-postgres/proxy.yaml" }}
+{{- end }}
+{{- if and (eq .Values.rbac.scope "Namespaced") (not (has .Release.Namespace (include "llm-proxy.watched" . | fromJsonArray))) }}
+{{- fail (printf "defaultProxy stands in the release's namespace %s, which watchNamespaces does not list: add it" .Release.Namespace) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The name of the first provider of the default fleet that answers by itself; empty if there is none. */}}
+{{- define "llm-proxy.echo" -}}
+{{- $echo := "" }}
+{{- if .Values.defaultProxy.enabled }}
+{{- range .Values.defaultProxy.spec.providers }}
+{{- if and (not $echo) (eq (.api | toString) "Echo") }}{{ $echo = .name }}{{ end }}
+{{- end }}
+{{- end }}
+{{- $echo }}
+{{- end }}
