@@ -14,6 +14,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Tests run on a PostgreSQL server: the one that DATABASE_URL names (as a superuser), or a throw-away one that lives as long as they run.
 WITH_POSTGRES := cargo run --quiet --locked --package testkit --bin with-postgres --
 
+# Tests wait more than they compute: on a small machine more of them run side by side than it has cores.
+export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -gt 4 ] && echo $$cores || echo 4)
+
 # The control plane that the operator is tested on, built from Go modules: minutes the first time, a look at the cache afterwards.
 .PHONY: control-plane
 control-plane:
