@@ -212,7 +212,7 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
     terminal.kubectl("apply -f examples/fleet-postgres/");
     // The example's Secret is to be filled in; an application of three requests is soon through.
     let secret = serde_json::json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "llm-database" },
+        "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "llm-proxy-database" },
         "stringData": { "url": database.url_through(wire.address()) },
     });
     let _ = cluster
