@@ -17,7 +17,8 @@ WITH_POSTGRES := cargo run --quiet --locked --package testkit --bin with-postgre
 # Tests wait more than they compute: on a small machine more of them run side by side than it has cores.
 export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -gt 4 ] && echo $$cores || echo 4)
 
-# The control plane that the operator is tested on, built from Go modules: minutes the first time, a look at the cache afterwards.
+# What the operator and the charts are tested on (Kubernetes, Helm, kube-score), built from Go modules: a quarter of an hour the first time, a look at
+# the cache afterwards.
 .PHONY: control-plane
 control-plane:
 	@cargo run --quiet --locked --package testkit --bin control-plane -- build
@@ -29,7 +30,7 @@ test-long: control-plane ## Every test, with the long variants
 	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
 # Debian: containerd runc containernetworking-plugins iptables iproute2 conntrack kmod procps.
-node: control-plane ## The charts, and the first day on a real node (root; containerd and friends; kubelet, Helm … are built once, 10 min)
+node: control-plane ## Of the tests, those of the charts and on a real node alone (root on Linux, containerd and friends)
 	cargo build --locked --package llm-proxy
 	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --locked --package testkit --test node -- --nocapture
 

@@ -25,6 +25,8 @@ pub struct FleetObserved {
     pub children: Vec<ChildSeen>,
     /// The pods, as the Deployment tells; none without one.
     pub rollout: Option<Rollout>,
+    /// What keeps the pods from running; looked for only while they are not all as wanted.
+    pub trouble: Option<PodTrouble>,
     /// What status shows of the children.
     pub shown: Shown,
     /// When a failed attempt on the database is due again.
@@ -139,6 +141,30 @@ pub struct Rollout {
     pub observed: bool,
     /// Why Kubernetes has given up waiting for new pods, in its own words.
     pub failed: Option<String>,
+}
+
+impl Rollout {
+    /// Whether every pod is as wanted, and so none has to be looked at.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.failed.is_none() && self.observed && [self.updated, self.replicas, self.available].iter().all(|count| *count == self.wanted)
+    }
+}
+
+/// What keeps a pod from running, the gravest first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodTrouble {
+    /// The node cannot have the image.
+    ImagePull {
+        /// The image, as it was asked for.
+        image: String,
+    },
+    /// The node cannot make a container as its spec wants it.
+    NotMade,
+    /// A container ends again and again.
+    Crashing,
+    /// No node takes it.
+    Unschedulable,
 }
 
 /// One thing to do for a fleet in a cluster. A crash after any of them is harmless: the next observation shows what was done.

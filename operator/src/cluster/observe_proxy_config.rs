@@ -16,6 +16,7 @@ use super::database::{self, Access, url_digest};
 use super::driven::resource;
 use super::failure::{ReconcileError, api};
 use super::fleets::{NotLive, Target};
+use super::pods;
 use super::references::Key;
 use super::workload::boot_hash::BootInputs;
 use super::workload::deployment::{Pods, deployment, image};
@@ -23,7 +24,7 @@ use super::workload::disruption_budget::disruption_budget;
 use super::workload::secrets::{CLAIM_ANNOTATION, ENCRYPTION_KEY, TOKEN_KEY, text};
 use super::workload::services::services;
 use super::workload::{Parent, labels};
-use crate::fleet::{Child, ChildKind, ChildSeen, ClaimSeen, DatabaseSeen, FleetObserved, Rollout, SecretStanding, Shown};
+use crate::fleet::{Child, ChildKind, ChildSeen, ClaimSeen, DatabaseSeen, FleetObserved, PodTrouble, Rollout, SecretStanding, Shown};
 use crate::memory::Memory;
 use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
@@ -166,7 +167,7 @@ impl Look<'_> {
             open.is_some_and(|(target, _)| target.url == url_digest(&url.url))
         };
         let held = url.as_ref().is_ok_and(is_open);
-        let (children, rollout) = self.children(url.as_ref().ok(), &encryption, &claim).await?;
+        let (children, rollout, trouble) = self.children(url.as_ref().ok(), &encryption, &claim).await?;
         Ok(FleetObserved {
             management,
             encryption: encryption.standing,
@@ -175,6 +176,7 @@ impl Look<'_> {
             newest_schema: SchemaInfo::NEWEST,
             children,
             rollout,
+            trouble,
             shown: Shown {
                 image: image(&self.object.spec, &self.context.options.image),
                 selector: labels::selector_text(&self.parent.name),
@@ -311,7 +313,7 @@ impl Look<'_> {
         url: Option<&DatabaseUrl>,
         encryption: &EncryptionKey,
         claim: &Claim,
-    ) -> Result<(Vec<ChildSeen>, Option<Rollout>), ReconcileError> {
+    ) -> Result<(Vec<ChildSeen>, Option<Rollout>, Option<PodTrouble>), ReconcileError> {
         let (parent, spec) = (self.parent, &self.object.spec);
         let name = parent.names.deployment.clone();
         let mut wanted: Vec<Wanted> = services(parent)
@@ -347,13 +349,18 @@ impl Look<'_> {
         let looks = wanted
             .into_iter()
             .map(|wanted| children::look(&self.context.client, &self.context.fleets, parent, wanted));
-        let (mut seen, mut rollout) = (Vec::new(), None);
+        let (mut seen, mut rollout, mut trouble) = (Vec::new(), None, None);
         for (child, found) in try_join_all(looks).await? {
-            if child.needs_database {
-                rollout = found.as_ref().map(|found| children::rollout(found, spec.replicas()));
+            if let Some(found) = found.filter(|_| child.needs_database) {
+                let stands = children::rollout(&found, spec.replicas());
+                if !stands.is_whole() {
+                    let selector = labels::selector_text(&parent.name);
+                    trouble = pods::look(&self.context.client, &parent.namespace, &selector, children::boot_hash(&found)).await?;
+                }
+                rollout = Some(stands);
             }
             seen.push(child);
         }
-        Ok((seen, rollout))
+        Ok((seen, rollout, trouble))
     }
 }

@@ -2,6 +2,7 @@
 //! It refuses to know projects and tokens.
 
 mod fleet;
+mod pods;
 
 use crds::conditions::{Condition, ConditionType, Finding, merge};
 use crds::events::EventReason;
@@ -87,7 +88,7 @@ fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
     );
     let progress = report::progress(&ready);
     findings.push(ready);
-    findings.extend(fleet::progressing(seen));
+    findings.extend(pods::progressing(seen));
     findings.extend(progress);
     findings
 }

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::cluster::port_forward::{Forward, Node};
-use testkit::cluster::{Cluster, User};
+use testkit::cluster::{Cluster, User, install};
 use testkit::server::{MANAGEMENT_TOKEN, Server, Setup};
 use testkit::{dead_end, program, wait};
 
@@ -295,6 +295,20 @@ fn a_fleet_is_managed_through_the_api_server_with_the_documented_rights() {
     );
     let audit = fs::read_to_string(stage.cluster.folder().join("audit.log")).unwrap();
     assert!(audit.contains("portforward") && !audit.contains(MANAGEMENT_TOKEN));
+}
+
+#[test]
+fn the_charts_admin_role_is_enough_by_itself() {
+    let chart = install::objects(include_str!("../node/rendered/cluster.golden.yaml"));
+    let role = chart
+        .into_iter()
+        .find(|object| object.metadata.name.as_deref() == Some("release-llm-proxy-admin"));
+    let stage = Stage::with_fleet();
+    let (_server, address) = server();
+    let _node = stage.pod(Forward::To(address));
+    let account = stage.account("administrator", &role.expect("the role").data["rules"]);
+    let listed = stage.manage(&account, &["project", "list", "--json"]).ok();
+    assert!(serde_json::from_str::<Value>(&listed).unwrap().is_array(), "{listed}");
 }
 
 #[test]
