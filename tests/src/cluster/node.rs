@@ -144,6 +144,21 @@ impl Node {
         self.runtime.name_image(&self.machine, &self.programs, known, further);
     }
 
+    /// Gives the pods that come a disk of their own, of so many MiB, and returns where it is. Before the first pod: what stood on the other is lost
+    /// to the kubelet.
+    ///
+    /// # Panics
+    /// If it cannot be mounted.
+    #[must_use]
+    pub fn shrink_disk(&self, mebibytes: u32) -> PathBuf {
+        let disk = agents::disk(&self.cluster);
+        drop(self.kubelet.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let (size, place) = (format!("size={mebibytes}m"), disk.display().to_string());
+        self.machine.succeed(&["mount", "-t", "tmpfs", "-o", &size, "tmpfs", &place]);
+        self.restart_kubelet();
+        disk
+    }
+
     /// Kills the kubelet and starts it again; pods run on meanwhile.
     ///
     /// # Panics

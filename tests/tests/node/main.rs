@@ -8,7 +8,10 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
 mod chart;
+mod figures;
 mod first_day;
+mod full_disk;
+mod images;
 mod machine;
 mod namespaced;
 mod remains;

@@ -23,16 +23,16 @@ pub(crate) const RESTRICTED: (&str, &str) = ("pod-security.kubernetes.io/enforce
 /// A node and what its control plane is asked.
 pub(crate) struct Site {
     pub(crate) node: Node,
+    /// Of the files in our image, in bytes.
+    pub(crate) image_size: u64,
 }
 
 impl Site {
     /// A node of a test's own, with our image and nothing else; none where a node is not possible.
     pub(crate) fn of_its_own() -> Option<Self> {
-        let site = Self {
-            node: Node::start_where_possible()?,
-        };
-        site.import_image();
-        Some(site)
+        let node = Node::start_where_possible()?;
+        let image_size = import_image(&node);
+        Some(Self { node, image_size })
     }
 
     /// The node with the chart that tests share, each in a namespace of its own, beside others. It ends with the process.
@@ -65,19 +65,6 @@ impl Site {
 
     pub(crate) fn cluster(&self) -> &Cluster {
         self.node.cluster()
-    }
-
-    /// Makes the binary under test known to the node, without what only a debugger reads: half of a debug build.
-    fn import_image(&self) {
-        let (binary, stripped) = (program::path(), self.node.scratch("llm-proxy"));
-        let strip = Command::new("strip").arg("-o").arg(&stripped).arg(&binary).status();
-        let packed = if strip.is_ok_and(|status| status.success()) {
-            &stripped
-        } else {
-            &binary
-        };
-        let image = image::write(&Recipe::of_llm_proxy(packed, IMAGE), &self.node.scratch("image.tar")).unwrap();
-        self.node.import(&image);
     }
 
     /// The namespace of the operator.
@@ -160,6 +147,20 @@ impl Site {
         }
         told
     }
+}
+
+/// Makes the binary under test known to the node, without what only a debugger reads: half of a debug build. Returns the size of the image's files.
+fn import_image(node: &Node) -> u64 {
+    let (binary, stripped) = (program::path(), node.scratch("llm-proxy"));
+    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(&binary).status();
+    let packed = if strip.is_ok_and(|status| status.success()) {
+        &stripped
+    } else {
+        &binary
+    };
+    let image = image::write(&Recipe::of_llm_proxy(packed, IMAGE), &node.scratch("image.tar")).unwrap();
+    node.import(&image);
+    image.size
 }
 
 /// The right to change what stands on a node, for as long as this lives.

@@ -71,7 +71,14 @@ impl Runtime {
     /// # Panics
     /// If containerd refuses it.
     pub(super) fn name_image(&self, machine: &Machine, programs: &Programs, known: &str, further: &str) {
-        let full = |name: &str| format!("docker.io/library/{name}");
+        // As a container runtime reads a name without a registry.
+        let full = |name: &str| {
+            if name.contains('/') {
+                name.to_owned()
+            } else {
+                format!("docker.io/library/{name}")
+            }
+        };
         Self::images(machine, programs, &["tag", "--force", &full(known), &full(further)]);
     }
 
