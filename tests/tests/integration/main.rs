@@ -10,6 +10,7 @@
 mod bodies;
 mod credentials;
 mod data_dir;
+mod documents;
 mod drain;
 mod edges;
 mod files;
