@@ -29,7 +29,7 @@ fn the_documents_way_from_an_installation_to_its_end_works() {
     assert!(installed.contains("STATUS: deployed"), "{installed}");
     let shown = run("README.md", "first fleet");
     for object in ["proxyconfig.llm-proxy.dev/main", "llmproject.llm-proxy.dev/demo", "witheringtoken.llm-proxy.dev/hello"] {
-        let line = shown.lines().find(|line| line.starts_with(object) && !line.contains("condition met"));
+        let line = shown.lines().rfind(|line| line.starts_with(object));
         let ready = line.and_then(|line| line.split_whitespace().nth(1));
         assert_eq!(ready, Some("True"), "{object} in\n{shown}");
     }
