@@ -16,6 +16,7 @@ mod edges;
 mod files;
 mod fleet;
 mod hang_up;
+mod image_context;
 mod leaks;
 mod limits;
 mod manage;
