@@ -155,7 +155,10 @@ fn the_management_apis_first_calls_work() {
         .unwrap()
         .into();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert!(ended.stdout.contains("\"token\":\"sk-lp-") && ended.stdout.contains("\"max_requests\":100"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("\"token\":\"sk-lp-") && ended.stdout.contains("\"max_requests\":100"),
+        "{ended:?}"
+    );
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

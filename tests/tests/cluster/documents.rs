@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rehearsal::Rehearsal;
+use testkit::postgres::Database;
 
 /// The block of a document after `<!-- cluster: NAME -->`.
 pub(crate) fn block(document: &str, name: &str) -> String {
@@ -28,12 +29,21 @@ fn the_documents_way_from_an_installation_to_its_end_works() {
     let installed = run("README.md", "install");
     assert!(installed.contains("STATUS: deployed"), "{installed}");
     let shown = run("README.md", "first fleet");
-    for object in ["proxyconfig.llm-proxy.dev/main", "llmproject.llm-proxy.dev/demo", "witheringtoken.llm-proxy.dev/hello"] {
+    for object in [
+        "proxyconfig.llm-proxy.dev/main",
+        "llmproject.llm-proxy.dev/demo",
+        "witheringtoken.llm-proxy.dev/hello",
+    ] {
         let line = shown.lines().rfind(|line| line.starts_with(object));
         let ready = line.and_then(|line| line.split_whitespace().nth(1));
         assert_eq!(ready, Some("True"), "{object} in\n{shown}");
     }
-    assert!(rehearsal.kubectl(&["get", "secret", "hello", "-o", "jsonpath={.data.OPENAI_API_KEY}"]).len() > 50);
+    assert!(
+        rehearsal
+            .kubectl(&["get", "secret", "hello", "-o", "jsonpath={.data.OPENAI_API_KEY}"])
+            .len()
+            > 50
+    );
 
     let day = run("docs/operator.md", "day to day");
     for told in ["TokenIssued", "Ready", "main scaled", "condition met"] {
@@ -45,7 +55,14 @@ fn the_documents_way_from_an_installation_to_its_end_works() {
 
     let upgraded = run("docs/operator.md", "upgrade");
     assert!(upgraded.contains("serverside-applied") && upgraded.contains("REVISION: 2"), "{upgraded}");
-    let deployment = ["-n", "llm-proxy-system", "get", "deployment/llm-proxy", "-o", "jsonpath={.spec.template.spec.containers[0].image}"];
+    let deployment = [
+        "-n",
+        "llm-proxy-system",
+        "get",
+        "deployment/llm-proxy",
+        "-o",
+        "jsonpath={.spec.template.spec.containers[0].image}",
+    ];
     assert_eq!(rehearsal.kubectl(&deployment), "registry.example.com/llm-proxy:0.1.0");
 
     let notes = rehearsal.run("helm get notes llm-proxy --namespace llm-proxy-system");
@@ -59,7 +76,10 @@ fn the_documents_way_from_an_installation_to_its_end_works() {
         ("`NAME-encryption`", "get secret/main-encryption"),
     ];
     for (said, asked) in stays {
-        assert!(block_of_text("docs/operator.md", "## Uninstall").contains(said.trim_end_matches(" Lease")), "{said}");
+        assert!(
+            block_of_text("docs/operator.md", "## Uninstall").contains(said.trim_end_matches(" Lease")),
+            "{said}"
+        );
         assert!(notes.contains(said.trim_matches('`').trim_start_matches("the ")), "{said} in\n{notes}");
         let _ = rehearsal.kubectl(&asked.split(' ').collect::<Vec<_>>());
     }
@@ -69,22 +89,45 @@ fn the_documents_way_from_an_installation_to_its_end_works() {
 fn the_charts_readme_brings_up_a_fleet_by_values_and_an_operator_of_one_namespace() {
     let rehearsal = Rehearsal::start();
     let up = rehearsal.run(&block("charts/llm-proxy/README.md", "first fleet by values"));
-    assert!(up.contains("STATUS: deployed") && up.contains("proxyconfig.llm-proxy.dev/default condition met"), "{up}");
+    assert!(
+        up.contains("STATUS: deployed") && up.contains("proxyconfig.llm-proxy.dev/default condition met"),
+        "{up}"
+    );
+    let _ = rehearsal.run("helm uninstall llm-proxy --namespace llm-proxy-system --wait");
+    rehearsal.until_gone("deployments,services");
+
     let namespaced = rehearsal.run(&block("charts/llm-proxy/README.md", "namespaced"));
     assert!(namespaced.contains("watches: team-a"), "{namespaced}");
     assert_eq!(rehearsal.kubectl(&["-n", "team-a", "get", "roles", "-o", "name"]).lines().count(), 2);
+    // The notes say how to go on; what stands in capitals is to be filled in.
+    let (_, after) = namespaced.split_once("A fleet needs a PostgreSQL database").expect("the notes");
+    let (commands, _) = after.split_once("\nThen projects and tokens").expect("the notes");
+    let typed: Vec<&str> = commands.lines().filter_map(|line| line.strip_prefix("  ")).collect();
+    let database = Database::create();
+    let typed = typed
+        .join("\n")
+        .replace("postgres://USER:PASSWORD@HOST/DATABASE", &format!("'{}'", database.url()));
+    let said = rehearsal.run(&typed);
+    assert!(said.contains("proxyconfig.llm-proxy.dev/default condition met"), "{said}");
 }
 
 #[test]
 fn the_contributors_control_plane_answers() {
     let block = block("CONTRIBUTING.md", "look around");
-    let command = block.strip_prefix("cargo run -p testkit --bin control-plane -- ").expect("what runs a command");
+    let command = block
+        .strip_prefix("cargo run -p testkit --bin control-plane -- ")
+        .expect("what runs a command");
     let programs = testkit::cluster::programs::Programs::find().unwrap();
     let kubectl = programs.kubectl.parent().unwrap().to_owned();
     let mut words = command.split_whitespace();
     assert_eq!((words.next(), words.next(), words.next()), (Some("run"), Some("bash"), None));
     let output = Command::new(env!("CARGO_BIN_EXE_control-plane"))
-        .args(["run", "bash", "-c", "kubectl get --raw /readyz && kubectl get crd witheringtokens.llm-proxy.dev"])
+        .args([
+            "run",
+            "bash",
+            "-c",
+            "kubectl get --raw /readyz && kubectl get crd witheringtokens.llm-proxy.dev",
+        ])
         .env("PATH", format!("{}:{}", kubectl.display(), std::env::var("PATH").unwrap()))
         .output()
         .unwrap();

@@ -305,7 +305,9 @@ fn the_manuals_commands_for_a_fleet_do_what_they_say() {
     // The manual's namespace; here each test has its own.
     let block = crate::documents::block("docs/cli.md", "fleet").replace("team-a", &stage.namespace);
     let mut command = stage.command("bash", &stage.here());
-    command.args(["-euo", "pipefail", "-c", &block]).env("OPENAI_API_KEY", "sk-of-the-provider");
+    command
+        .args(["-euo", "pipefail", "-c", &block])
+        .env("OPENAI_API_KEY", "sk-of-the-provider");
     let ended: Ended = command.output().unwrap().into();
     let said = ended.ok();
     for part in ["Team A", "\"name\": \"Team A\"", "Keep the token now", "sk-lp-"] {

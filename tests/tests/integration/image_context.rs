@@ -11,7 +11,10 @@ fn what_the_image_is_built_from_is_a_whole_workspace() {
     let ignored = fs::read_to_string(repository.join(".dockerignore")).unwrap();
     let ignored: Vec<&str> = ignored.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
     assert!(ignored.contains(&"target"), "{ignored:?}");
-    assert!(ignored.iter().all(|name| !name.contains(['*', '/', '!'])), "this test reads names alone: {ignored:?}");
+    assert!(
+        ignored.iter().all(|name| !name.contains(['*', '/', '!'])),
+        "this test reads names alone: {ignored:?}"
+    );
     let context = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(repository).unwrap() {
         let name = entry.unwrap().file_name();

@@ -161,7 +161,8 @@ impl<'a> Processes<'a> {
         for (name, deployment) in &wanted {
             if !self.running.contains_key(name) {
                 let (process, files) = self.run(deployment);
-                self.running.insert(name.clone(), (deployment["spec"]["template"].clone(), process, files));
+                self.running
+                    .insert(name.clone(), (deployment["spec"]["template"].clone(), process, files));
             }
             let (namespace, _) = name.split_once('/').unwrap();
             self.cluster.set_pods_ready(namespace, true);
@@ -189,13 +190,20 @@ impl<'a> Processes<'a> {
             _ if mount.is_empty() => arg.to_owned(),
             _ => arg.replace(mount, files.path().to_str().unwrap()),
         };
-        let args: Vec<String> = container["args"].as_array().unwrap().iter().map(|arg| here(arg.as_str().unwrap())).collect();
+        let args: Vec<String> = container["args"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|arg| here(arg.as_str().unwrap()))
+            .collect();
         let mut command = program::command(&args.iter().map(String::as_str).collect::<Vec<_>>());
         for name in ["MANAGEMENT_TOKEN", "DATABASE_URL", "ENCRYPTION_KEY", "KUBECONFIG"] {
             command.env_remove(name);
         }
         if let Some(account) = pod["serviceAccountName"].as_str() {
-            command.env("KUBECONFIG", self.account(namespace, account, files.path())).env("POD_NAME", "operator-0");
+            command
+                .env("KUBECONFIG", self.account(namespace, account, files.path()))
+                .env("POD_NAME", "operator-0");
         }
         command.current_dir(files.path()).stdin(Stdio::null());
         let process = Process::spawn(command, files.path(), SocketAddr::from(([127, 0, 0, 1], 0)), "");

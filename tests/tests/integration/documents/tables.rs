@@ -14,7 +14,9 @@ use super::read;
 /// A document from a heading on to the next one of its rank or a higher one.
 fn section(document: &str, heading: &str) -> String {
     let text = read(document);
-    let (_, after) = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("{document} has no {heading}"));
+    let (_, after) = text
+        .split_once(&format!("\n{heading}\n"))
+        .unwrap_or_else(|| panic!("{document} has no {heading}"));
     let rank = heading.bytes().take_while(|byte| *byte == b'#').count();
     let next = (1..=rank).filter_map(|rank| after.find(&format!("\n{} ", "#".repeat(rank)))).min();
     after[..next.unwrap_or(after.len())].to_owned()
@@ -25,7 +27,10 @@ fn rows(text: &str) -> Vec<Vec<String>> {
     let lines = text.lines().filter(|line| line.starts_with("| ") || line.starts_with("|---"));
     let cells = |line: &str| -> Vec<String> {
         let inner = line.trim_matches('|');
-        inner.split(" | ").map(|cell| cell.trim().trim_end_matches('|').trim().to_owned()).collect()
+        inner
+            .split(" | ")
+            .map(|cell| cell.trim().trim_end_matches('|').trim().to_owned())
+            .collect()
     };
     lines.filter(|line| !line.starts_with("|---")).map(cells).collect()
 }
@@ -92,7 +97,10 @@ fn the_charts_readme_has_every_value_with_its_default_and_no_other() {
         for (index, name) in names.iter().enumerate() {
             let value = wanted.get(*name).unwrap_or_else(|| panic!("values.yaml has no {name}"));
             let default = defaults.get(index).unwrap_or(&defaults[0]);
-            let shown = value.as_str().map_or_else(|| value.to_string(), |text| if text.is_empty() { "\"\"".to_owned() } else { text.to_owned() });
+            let shown = value.as_str().map_or_else(
+                || value.to_string(),
+                |text| if text.is_empty() { "\"\"".to_owned() } else { text.to_owned() },
+            );
             assert!(*name == "resources" || shown == *default, "{name} is {shown}, not {default}");
             documented.insert((*name).to_owned());
         }
@@ -103,10 +111,15 @@ fn the_charts_readme_has_every_value_with_its_default_and_no_other() {
 #[test]
 fn the_operators_rights_are_those_that_the_document_lists() {
     let mut granted = BTreeSet::new();
-    let role = objects(&read("tests/src/cluster/rbac.yaml")).into_iter().find(|object| object.metadata.name.as_deref() == Some("llm-proxy-operator"));
+    let role = objects(&read("tests/src/cluster/rbac.yaml"))
+        .into_iter()
+        .find(|object| object.metadata.name.as_deref() == Some("llm-proxy-operator"));
     let words = |list: &Value| -> Vec<String> { list.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect() };
     for rule in role.unwrap().data["rules"].as_array().unwrap() {
-        for (group, resource) in words(&rule["apiGroups"]).into_iter().flat_map(|group| words(&rule["resources"]).into_iter().map(move |resource| (group.clone(), resource))) {
+        for (group, resource) in words(&rule["apiGroups"])
+            .into_iter()
+            .flat_map(|group| words(&rule["resources"]).into_iter().map(move |resource| (group.clone(), resource)))
+        {
             granted.extend(words(&rule["verbs"]).into_iter().map(|verb| format!("{verb} {resource} of {group:?}")));
         }
     }
@@ -131,7 +144,12 @@ fn every_condition_reason_and_event_is_told_with_its_meaning() {
     // These two are told in the text above the table.
     let summing = [ConditionType::Ready, ConditionType::Stalled, ConditionType::Reconciling];
     let mut wanted: BTreeSet<String> = Reason::ALL.iter().map(ToString::to_string).collect();
-    wanted.extend(ConditionType::ALL.iter().filter(|about| !summing.contains(about)).map(ToString::to_string));
+    wanted.extend(
+        ConditionType::ALL
+            .iter()
+            .filter(|about| !summing.contains(about))
+            .map(ToString::to_string),
+    );
     assert_eq!(conditions, wanted, "docs/operator.md, Conditions");
     let events: BTreeSet<String> = EventReason::ALL.iter().map(ToString::to_string).collect();
     assert_eq!(listed("## Events"), events, "docs/operator.md, Events");
@@ -147,7 +165,9 @@ fn every_condition_reason_and_event_is_told_with_its_meaning() {
         };
         if word.parse::<Reason>().is_ok() {
             let meaning = meaning.trim_end_matches('.');
-            let told = said.lines().any(|line| line.starts_with(&format!("| `{word}` |")) && line.contains(meaning));
+            let told = said
+                .lines()
+                .any(|line| line.starts_with(&format!("| `{word}` |")) && line.contains(meaning));
             assert!(told, "docs/operator.md does not say of {word}: {meaning}");
         }
     }
@@ -168,12 +188,20 @@ fn the_command_lines_page_has_every_flag_and_variable_of_every_command() {
             // What is to be filled in has dashes, if anything: PROJECT-ID.
             let is_variable = word.contains('_') && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
             if is_flag || is_variable {
-                assert!(known.contains(word), "docs/cli.md does not name {word} of llm-proxy {}", command.join(" "));
+                assert!(
+                    known.contains(word),
+                    "docs/cli.md does not name {word} of llm-proxy {}",
+                    command.join(" ")
+                );
                 seen += 1;
             }
         }
         let listed = help.split_once("\nCommands:\n").map(|(_, rest)| rest.split("\n\n").next().unwrap());
-        for line in listed.into_iter().flat_map(str::lines).filter(|line| line.starts_with("  ") && !line.starts_with("   ")) {
+        for line in listed
+            .into_iter()
+            .flat_map(str::lines)
+            .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        {
             let name = line.split_whitespace().next().unwrap();
             if name != "help" {
                 commands.push([command.clone(), vec![name.to_owned()]].concat());
@@ -184,5 +212,6 @@ fn the_command_lines_page_has_every_flag_and_variable_of_every_command() {
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).filter(|word| !word.is_empty())
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        .filter(|word| !word.is_empty())
 }
