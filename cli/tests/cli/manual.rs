@@ -1,4 +1,4 @@
-//! docs/cli.md: every block in it is run, in its order, and every flag that it names exists.
+//! docs/cli.md: every block in it is run, in its order, and every flag that it names exists. The first calls of docs/manage.md.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,7 +9,11 @@ use crate::process::{Ended, Place, Server, repository, run};
 use crate::scripted::{Scripted, json};
 
 fn manual() -> String {
-    fs::read_to_string(repository().join("docs/cli.md")).unwrap()
+    read("docs/cli.md")
+}
+
+fn read(document: &str) -> String {
+    fs::read_to_string(repository().join(document)).unwrap()
 }
 
 /// The blocks with their markers, such as `run: setup`.
@@ -33,7 +37,7 @@ fn blocks(text: &str) -> Vec<(String, String)> {
 fn every_block_of_the_manual_runs_and_does_what_its_text_says() {
     let place = Place::empty();
     let whole = r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Again"},"finish_reason":"stop"}]}"#;
-    let provider = Scripted::start([answer("Hello"), json(200, whole)]);
+    let provider = Scripted::start([answer("Hello"), json(200, whole), json(200, whole), json(200, whole)]);
     let blocks = blocks(&manual());
     let of = |marker: &str| &blocks.iter().find(|(found, _)| found == marker).unwrap().1;
     let key = "sk-proj-canary-0123456789abcdef";
@@ -45,20 +49,21 @@ fn every_block_of_the_manual_runs_and_does_what_its_text_says() {
         "{ended:?}"
     );
 
-    let mut server = bash(&format!("exec {}", of("server")), place.path());
+    let mut server = bash(&format!("exec {}", of("run: server")), place.path());
     server.env("OPENAI_API_URL", &provider.url);
     let server = Server::of(server, &place);
 
     // One shell for all the others, so that its variables live on as they would for who types along.
-    // What needs an API server is run where there is one: tests/tests/cluster/manual.rs.
+    // What needs an API server is run where there is one: manual.rs and tunnel.rs in tests/tests/cluster.
     let rest = blocks
         .iter()
-        .filter(|(marker, _)| !["run: setup", "server", "fleet"].contains(&marker.as_str()) && !marker.starts_with("cluster: "));
+        .filter(|(marker, _)| !["run: setup", "run: server"].contains(&marker.as_str()) && !marker.starts_with("cluster: "));
     let script: String = rest.map(|(marker, block)| format!("echo '== {marker}'\n{block}\n")).collect();
     let ended: Ended = bash(&script, place.path())
         .env("OPENAI_API_KEY", key)
         .env("MANAGEMENT_API_BASE_URL", &server.base_url)
         .env("PROXY_URL", &server.base_url)
+        .env("OPENAI_BASE_URL", format!("{}/v1", server.base_url))
         .output()
         .unwrap()
         .into();
@@ -81,10 +86,11 @@ fn every_block_of_the_manual_runs_and_does_what_its_text_says() {
         "{chat:?}"
     );
     assert_eq!(printed("run: chat"), "Hello\nAgain");
+    assert_eq!(printed("run: spend"), "answered: 2, then refused: rate_limit_exceeded");
     let usage = printed("run: usage");
     assert!(usage.contains("token.update") && usage.contains("every chain holds"), "{usage}");
     let revoke = printed("run: revoke");
-    assert!(revoke.contains("**** revoked\n") && revoke.contains("Revoked:         1\n"), "{revoke}");
+    assert!(revoke.contains("**** revoked\n") && revoke.contains("Revoked:         2\n"), "{revoke}");
     let migrate = printed("run: migrate");
     assert!(migrate.contains("up to date") && migrate.contains("taken back from version"), "{migrate}");
 }
@@ -132,6 +138,27 @@ fn the_manual_names_only_flags_that_exist_and_no_command_is_left_out() {
         let shortest = leaf.strip_prefix("manage ").unwrap_or(leaf);
         assert!(text.contains(shortest), "the manual does not name {leaf}");
     }
+}
+
+#[test]
+fn the_management_apis_first_calls_work() {
+    let place = Place::empty();
+    let server = Server::of(bash("MANAGEMENT_TOKEN=for-this-test exec llm-proxy server", place.path()), &place);
+    let blocks = blocks(&read("docs/manage.md"));
+    assert_eq!(blocks.len(), 1);
+    let block = blocks[0].1.replace("http://localhost:8080", &server.base_url);
+    assert_ne!(block, blocks[0].1);
+    let ended: Ended = bash(&block, place.path())
+        .env("MANAGEMENT_TOKEN", "for-this-test")
+        .env("OPENAI_API_KEY", "sk-of-the-provider")
+        .output()
+        .unwrap()
+        .into();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(
+        ended.stdout.contains("\"token\":\"sk-lp-") && ended.stdout.contains("\"max_requests\":100"),
+        "{ended:?}"
+    );
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -312,6 +312,24 @@ fn the_charts_admin_role_is_enough_by_itself() {
 }
 
 #[test]
+fn the_manuals_commands_for_a_fleet_do_what_they_say() {
+    let stage = Stage::with_fleet();
+    let (_server, address) = server();
+    let _node = stage.pod(Forward::To(address));
+    // The manual's namespace; here each test has its own.
+    let block = crate::documents::block("docs/cli.md", "fleet").replace("team-a", &stage.namespace);
+    let mut command = stage.command("bash", &stage.here());
+    command
+        .args(["-euo", "pipefail", "-c", &block])
+        .env("OPENAI_API_KEY", "sk-of-the-provider");
+    let ended: Ended = command.output().unwrap().into();
+    let said = ended.ok();
+    for part in ["Team A", "\"name\": \"Team A\"", "Keep the token now", "sk-lp-"] {
+        assert!(said.contains(part), "no {part:?} in\n{said}");
+    }
+}
+
+#[test]
 fn kubectl_lists_the_plugin_without_a_warning_and_completes_its_commands() {
     let stage = Stage::new();
     let here = stage.here();

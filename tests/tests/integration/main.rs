@@ -10,11 +10,13 @@
 mod bodies;
 mod credentials;
 mod data_dir;
+mod documents;
 mod drain;
 mod edges;
 mod files;
 mod fleet;
 mod hang_up;
+mod image_context;
 mod leaks;
 mod limits;
 mod manage;
