@@ -219,6 +219,11 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
         .kubectl_with_input(User::Admin, &["-n", TEAM, "apply", "-f", "-"], &secret.to_string())
         .ok();
     terminal.kubectl("patch witheringtoken/hello --type=merge --patch={\"spec\":{\"maxRequests\":3}}");
+    for object in ["llmproject/demo", "proxyconfig/main"] {
+        terminal.kubectl(&format!(
+            "patch {object} --type=merge --patch={{\"spec\":{{\"deletionPolicy\":\"Delete\"}}}}"
+        ));
+    }
     terminal.kubectl(&format!("wait proxyconfig/main --for=condition=Ready {STEP}"));
     terminal.kubectl(&format!("wait witheringtoken/hello --for=condition=Ready {STEP}"));
     terminal.kubectl("get llm-proxy");
@@ -258,12 +263,18 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
     terminal.says("Everything goes again");
     let _ = cluster.kubectl(&["-n", TEAM, "delete", "pod", "-l", "run=client", "--wait=false"]).ok();
     terminal.kubectl("delete -f examples/fleet-postgres/ --wait");
+    // The rows go with the last pod, and it takes the operator to do that.
+    terminal.kubectl(&format!("wait pod --selector=llm-proxy.dev/proxy=main --for=delete {STEP}"));
+    wait::until("the database is nobody's", Duration::from_secs(60), || {
+        let left = ["fleets", "projects", "tokens", "usage", "audit"];
+        left.iter().all(|table| database.number(&format!("SELECT COUNT(*) FROM {table}")) == 0)
+    });
     terminal.helm("uninstall llm-proxy --wait --timeout 120s");
     let begun = Instant::now();
     loop {
         let left: Vec<String> = everything(cluster).difference(&before).cloned().collect();
         // What NOTES.txt says.
-        let kept = |line: &String| line.starts_with("CustomResourceDefinition ") || *line == format!("Secret {TEAM} main-encryption");
+        let kept = |line: &String| line.starts_with("CustomResourceDefinition ");
         if left.iter().all(kept) {
             break;
         }
