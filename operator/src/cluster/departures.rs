@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crds::{Kind, LlmProject, WitheringToken};
 use futures_util::StreamExt as _;
-use store::{ProjectState, ResourceUid, TokenState};
+use store::ResourceUid;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::context::Context;
 use super::failure::{ReconcileError, database};
 use super::fleets::LiveFleet;
-use super::leave::leave;
+use super::leave::{Left, leave};
 use super::listing::uids;
 use crate::object::Object;
 
@@ -54,6 +54,8 @@ pub(crate) struct Departures {
     queue: mpsc::UnboundedSender<Departed>,
     /// Who has each name, as far as it was looked at.
     present: Arc<Mutex<HashMap<Name, ResourceUid>>>,
+    /// Those whose rows are to go and are still in use: they hold up nobody else.
+    later: Arc<Mutex<Vec<Departed>>>,
     doubt: Arc<Notify>,
 }
 
@@ -70,6 +72,7 @@ impl Departures {
         let departures = Self {
             queue,
             present: Arc::default(),
+            later: Arc::default(),
             doubt: Arc::default(),
         };
         (departures, Told { queue: told })
@@ -103,6 +106,19 @@ impl Departures {
         }
     }
 
+    /// Its rows are still in use.
+    fn look_later(&self, departed: Departed) {
+        self.later.lock().unwrap_or_else(PoisonError::into_inner).push(departed);
+    }
+
+    /// It is later now.
+    fn look_again(&self) {
+        let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        for departed in later {
+            let _ = self.queue.send(departed);
+        }
+    }
+
     /// A watch was interrupted: deletions may have gone by unseen.
     pub(crate) fn doubt(&self) {
         self.doubt.notify_one();
@@ -120,18 +136,26 @@ async fn see_off(context: &Context, told: Told) {
     told.for_each_concurrent(AT_ONCE, |departed| async move {
         context.memories.forget(&departed.uid);
         let mut pause = FIRST_PAUSE;
-        while let Err(error) = end(context, &departed, &context.fleets.live()).await {
-            if matches!(error, ReconcileError::Stopped | ReconcileError::NotLeading(_)) {
-                return;
+        if departed.kind == Kind::ProxyConfig {
+            context.fleets.retire(&(departed.namespace.clone(), departed.name.clone()), &departed.uid);
+        }
+        let left = loop {
+            match end(context, &departed, &context.fleets.live()).await {
+                Ok(left) => break left,
+                Err(ReconcileError::Stopped | ReconcileError::NotLeading(_)) => return,
+                Err(error) => tracing::warn!(
+                    kind = %departed.kind, namespace = departed.namespace, name = departed.name,
+                    "deleted, and what that means not done yet: {error}"
+                ),
             }
-            tracing::warn!(kind = %departed.kind, namespace = departed.namespace, name = departed.name, "deleted, and its keys not dead yet: {error}");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        if departed.kind == Kind::LlmProject {
+            context.in_force.forget(&departed.uid);
         }
-        match departed.kind {
-            Kind::ProxyConfig => context.fleets.retire(&(departed.namespace, departed.name), &departed.uid),
-            Kind::LlmProject => context.in_force.forget(&departed.uid),
-            Kind::WitheringToken => {}
+        if left == Left::InUse {
+            context.departures.look_later(departed);
         }
     })
     .await;
@@ -139,7 +163,7 @@ async fn see_off(context: &Context, told: Told) {
 
 /// Ends what a departed object has left in any of the open databases: its fleet may be gone as well, and which one it was with it. A database
 /// that is opened later is compared with what exists.
-async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) -> Result<(), ReconcileError> {
+async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) -> Result<Left, ReconcileError> {
     let gone = Object {
         kind: departed.kind,
         namespace: departed.namespace.clone(),
@@ -147,10 +171,13 @@ async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) 
         uid: departed.uid.clone(),
         generation: 0,
     };
+    let mut left = Left::Done;
     for live in fleets {
-        leave(context, live, &gone).await?;
+        if leave(context, live, &gone).await? == Left::InUse {
+            left = Left::InUse;
+        }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Looks for what no watch told of: at the start, whenever a database was opened, after a watch was interrupted, and now and then.
@@ -175,7 +202,7 @@ async fn differences(context: &Context) {
         }
         tokio::select! {
             () = context.departures.doubt.notified() => due = Instant::now(),
-            () = tokio::time::sleep(LOOK_FOR_FLEETS) => {}
+            () = tokio::time::sleep(LOOK_FOR_FLEETS) => context.departures.look_again(),
         }
     }
 }
@@ -222,11 +249,11 @@ async fn rows(context: &Context, live: &LiveFleet) -> store::Result<Vec<Departed
     let tokens = database(live.fleet.owned_tokens(&context.cluster)).await?;
     let projects = projects
         .into_iter()
-        .filter(|row| row.state != ProjectState::Deleted && is_looked_at(&row.owner))
+        .filter(|row| is_looked_at(&row.owner))
         .map(|row| departed(Kind::LlmProject, row.owner));
     let tokens = tokens
         .into_iter()
-        .filter(|row| row.state != TokenState::Revoked && is_looked_at(&row.owner))
+        .filter(|row| is_looked_at(&row.owner))
         .map(|row| departed(Kind::WitheringToken, row.owner));
     Ok(projects.chain(tokens).collect())
 }
