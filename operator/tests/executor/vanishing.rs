@@ -158,7 +158,10 @@ async fn an_orphans_file_stays_and_works_to_its_end() {
     assert!(home.serves(&value).await && home.value("web").unwrap() == value);
     home.advance(31 * MINUTE).await;
     home.settled().await;
-    assert!(!home.serves(&value).await && home.value("web").unwrap() == value, "it is nobody's to renew");
+    assert!(
+        !home.serves(&value).await && home.value("web").unwrap() == value,
+        "it is nobody's to renew"
+    );
     // Another token of that name does not take what is not its own.
     home.write("token.yaml", &token("web", ""));
     home.settled().await;
