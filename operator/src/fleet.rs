@@ -4,7 +4,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use store::DbTime;
+use store::{DbTime, DeletionPolicy, FleetDeletion, ResourceUid};
 
 use crds::Reason;
 
@@ -15,6 +15,10 @@ pub struct FleetObserved {
     pub management: SecretStanding,
     /// The Secret with the encryption key.
     pub encryption: SecretStanding,
+    /// Whether the Secret with the encryption key goes with the fleet; nothing if there is none.
+    pub key_goes: Option<bool>,
+    /// What the fleet's row says about its deletion; nothing as long as this process has not the database open.
+    pub deletion: Option<FleetDeletion>,
     /// The database.
     pub database: DatabaseSeen,
     /// Whether this process has led this very database, though it may not answer at this moment: pods that start know it.
@@ -107,8 +111,34 @@ pub enum ClaimSeen {
     Nobody,
     /// This fleet.
     Ours,
+    /// A ProxyConfig of the same name that is gone and whose rows are to go with it.
+    Former(Remains),
     /// Another one, said here with what to do.
     Other(String),
+}
+
+/// What is left in a database of a ProxyConfig that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Remains {
+    /// Nothing that would have to go.
+    #[default]
+    Nothing,
+    /// Rows that are to go, and that replicas still use.
+    InUse,
+    /// Rows that are to go.
+    Unused,
+}
+
+impl Remains {
+    /// By what the fleet's row says and how many replicas still report.
+    #[must_use]
+    pub fn of(deletion: &FleetDeletion, gone: &ResourceUid, replicas: usize) -> Self {
+        match (deletion.policy, deletion.declared_by.as_ref() == Some(gone)) {
+            (DeletionPolicy::Delete, true) if replicas > 0 => Self::InUse,
+            (DeletionPolicy::Delete, true) => Self::Unused,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// A child and what there is to do about it.
@@ -176,6 +206,12 @@ pub enum FleetEffect {
     Migrate,
     /// Claim the database, or claim it again, and lead it from now on.
     Open,
+    /// Note in the fleet's row what its deletion is to mean.
+    SetDeletion(DeletionPolicy),
+    /// Let the Secret with the encryption key go with the fleet, or stay without it.
+    TieKey(bool),
+    /// Remove the rows of a ProxyConfig that is gone, and its claim.
+    Purge,
     /// Bring a child in line.
     Apply(Child),
     /// Delete a child that is no longer wanted.

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use secrecy::{ExposeSecret as _, SecretString};
-use store::{Claim, DbTime, KeyRing, ResourceUid, SchemaInfo, SealingKey};
+use store::{Claim, DbTime, DeletionPolicy, KeyRing, ResourceUid, SchemaInfo, SealingKey};
 
 use super::children::{self, Wanted};
 use super::context::Context;
@@ -24,7 +24,7 @@ use super::workload::disruption_budget::disruption_budget;
 use super::workload::secrets::{CLAIM_ANNOTATION, ENCRYPTION_KEY, TOKEN_KEY, text};
 use super::workload::services::services;
 use super::workload::{Parent, labels};
-use crate::fleet::{Child, ChildKind, ChildSeen, ClaimSeen, DatabaseSeen, FleetObserved, PodTrouble, Rollout, SecretStanding, Shown};
+use crate::fleet::{Child, ChildKind, ChildSeen, ClaimSeen, DatabaseSeen, FleetObserved, PodTrouble, Remains, Rollout, SecretStanding, Shown};
 use crate::memory::Memory;
 use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
@@ -45,6 +45,7 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
         rows: Vec::new(),
         base_url: parent.base_url(),
         fleet: None,
+        remains: Remains::Nothing,
     };
     if seen.resource.is_gone() {
         context.fleets.retire(&key, &seen.resource.object.uid);
@@ -68,11 +69,18 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
     {
         let read = async {
             let rows = super::failure::database(live.fleet.providers()).await?;
+            let deletion = super::failure::database(live.fleet.deletion()).await?;
             let replicas = super::failure::database(live.replicas()).await?;
-            Ok::<_, store::StoreError>((rows, replicas, super::failure::database(live.now()).await?))
+            Ok::<_, store::StoreError>((rows, deletion, replicas, super::failure::database(live.now()).await?))
         };
         match read.await {
-            Ok((rows, replicas, now)) => (seen.rows, seen.resource.replicas, seen.resource.now) = (rows, replicas, now),
+            Ok((rows, deletion, replicas, now)) => {
+                (seen.rows, seen.resource.replicas, seen.resource.now) = (rows, replicas, now);
+                live.note_goes(deletion.policy == DeletionPolicy::Delete);
+                if let Some(fleet) = &mut seen.fleet {
+                    fleet.deletion = Some(deletion);
+                }
+            }
             // It went away between the look and the reads.
             Err(error) => {
                 let why = NotLive::because(&error);
@@ -127,6 +135,8 @@ struct EncryptionKey {
     standing: SecretStanding,
     /// Whether our own annotation proves it ours.
     marked: bool,
+    /// Whether it goes with this ProxyConfig; nothing if it is not there.
+    goes: Option<bool>,
     text: Option<SecretString>,
     ring: Option<KeyRing>,
 }
@@ -171,6 +181,8 @@ impl Look<'_> {
         Ok(FleetObserved {
             management,
             encryption: encryption.standing,
+            key_goes: encryption.goes,
+            deletion: None,
             database,
             held,
             newest_schema: SchemaInfo::NEWEST,
@@ -211,6 +223,7 @@ impl Look<'_> {
             return Ok(EncryptionKey {
                 standing: SecretStanding::Absent,
                 marked: false,
+                goes: None,
                 text: None,
                 ring: None,
             });
@@ -222,7 +235,19 @@ impl Look<'_> {
             None => Err("it has no value"),
             Some(text) => SealingKey::from_base64(text.expose_secret()),
         };
+        let owners = secret.metadata.owner_references.iter().flatten();
+        let another = owners
+            .filter(|owner| owner.controller == Some(true))
+            .find(|owner| owner.uid != self.parent.uid);
         let (standing, ring) = match read {
+            // One of the same name that is gone takes it along: whatever is sealed with it now would be lost.
+            Ok(_) if another.is_some() => {
+                let message = format!(
+                    "Secret {}/{name} belongs to another object and goes with it; it is waited for, and a fresh key is made then",
+                    self.parent.namespace
+                );
+                (SecretStanding::Foreign(message), None)
+            }
             Ok(key) => (SecretStanding::Good, Some(KeyRing::single(key))),
             Err(why) => {
                 let message = format!(
@@ -235,6 +260,7 @@ impl Look<'_> {
         Ok(EncryptionKey {
             standing,
             marked,
+            goes: Some(self.parent.owns(&secret.metadata)),
             text: found,
             ring,
         })

@@ -9,7 +9,7 @@ use store::DbTime;
 use super::{in_force, pods};
 use crate::decide::report;
 use crate::effect::{Effect, Notice};
-use crate::fleet::{ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, SecretStanding};
+use crate::fleet::{ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Remains, SecretStanding};
 use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
 
@@ -105,6 +105,9 @@ fn open(fleet: &FleetObserved) -> Option<Effect> {
     let DatabaseSeen::Reached { schema, claim, live: false } = &fleet.database else {
         return None;
     };
+    if let ClaimSeen::Former(remains) = claim {
+        return (*remains == Remains::Unused).then_some(Effect::Fleet(FleetEffect::Purge));
+    }
     if matches!(claim, ClaimSeen::Other(_)) || fleet.encryption != SecretStanding::Good {
         return None;
     }
@@ -132,7 +135,14 @@ fn child(fleet: &FleetObserved, needs_database: bool) -> Option<Effect> {
 /// When to look again for reasons of the cluster.
 pub(super) fn recheck(seen: &ProxyConfigObserved) -> Option<DbTime> {
     let fleet = seen.fleet.as_deref()?;
-    let blocked = fleet.children.iter().any(|child| child.conflict.is_some());
+    let waits = matches!(
+        fleet.database,
+        DatabaseSeen::Reached {
+            claim: ClaimSeen::Former(_),
+            ..
+        }
+    );
+    let blocked = waits || fleet.children.iter().any(|child| child.conflict.is_some());
     let look_again = blocked.then(|| seen.resource.now.plus_ms(LOOK_AGAIN_MS));
     let refused = seen.resource.memory.pausing(seen.resource.now).map(|setback| setback.retry_at);
     [fleet.retry_at, look_again, refused, pods::recheck(seen, fleet)]
@@ -195,6 +205,9 @@ fn database(fleet: &FleetObserved) -> Finding {
     };
     match (claim, &fleet.encryption) {
         (ClaimSeen::Other(why), _) => fails(Reason::DatabaseConflict, why),
+        (ClaimSeen::Former(_), _) => {
+            unknown("a former ProxyConfig of this name takes its rows along, once the last of its pods is gone; nothing is to be done")
+        }
         (ClaimSeen::Ours, SecretStanding::Broken(why) | SecretStanding::Replaced(why)) => fails(Reason::EncryptionKeyMismatch, why),
         (ClaimSeen::Ours, SecretStanding::Absent) => {
             let kept = if live {

@@ -1,12 +1,14 @@
 //! What a cluster adds: the order of Secrets, database, rows and pods, and what each thing that is missing or wrong shows.
 
+use store::FleetDeletion;
+
 use super::*;
 use crate::fleet::{
     Child, ChildKind, ChildSeen, ChildVersion, ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, PodTrouble, Rollout,
     SecretStanding, Shown,
 };
 
-const NEWEST: i64 = 4;
+const NEWEST: i64 = 5;
 
 /// A fleet in a cluster whose objects and rows are all as they should be.
 fn whole() -> ProxyConfigObserved {
@@ -15,6 +17,8 @@ fn whole() -> ProxyConfigObserved {
     seen.fleet = Some(Box::new(FleetObserved {
         management: SecretStanding::Good,
         encryption: SecretStanding::Good,
+        key_goes: Some(false),
+        deletion: Some(FleetDeletion::default()),
         database: live(),
         held: true,
         newest_schema: NEWEST,
@@ -38,7 +42,7 @@ fn whole() -> ProxyConfigObserved {
     seen
 }
 
-fn with(change: impl FnOnce(&mut FleetObserved)) -> ProxyConfigObserved {
+pub(super) fn with(change: impl FnOnce(&mut FleetObserved)) -> ProxyConfigObserved {
     let mut seen = whole();
     change(seen.fleet.as_mut().unwrap());
     seen
@@ -118,7 +122,7 @@ fn a_new_fleet_gets_secrets_then_a_database_then_rows_and_pods_last() {
                 }
             }
         }
-        FleetEffect::DeleteChild(_) => {}
+        FleetEffect::DeleteChild(_) | FleetEffect::SetDeletion(_) | FleetEffect::TieKey(_) | FleetEffect::Purge => {}
     });
     assert_eq!(
         story[..9],
