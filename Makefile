@@ -23,7 +23,7 @@ export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cor
 control-plane:
 	@cargo run --quiet --locked --package testkit --bin control-plane -- build
 
-test: control-plane ## Every test, on SQLite and PostgreSQL; waits over 20 s are left to test-long
+test: control-plane ## Every test, on SQLite, PostgreSQL, a Kubernetes API server and (root on Linux) a node with real pods; waits over 20 s are left to test-long
 	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
 test-long: control-plane ## Every test, with the long variants

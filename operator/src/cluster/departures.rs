@@ -29,6 +29,9 @@ const AT_ONCE: usize = 8;
 /// The first and the longest pause before a departure is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How soon to look again at rows that are to go and are still in use, or whose database is away.
+const IN_USE: Duration = Duration::from_secs(1);
+const AWAY: Duration = Duration::from_secs(30);
 /// How often it is looked whether a database was opened in the meantime.
 const LOOK_FOR_FLEETS: Duration = Duration::from_secs(1);
 
@@ -54,8 +57,8 @@ pub(crate) struct Departures {
     queue: mpsc::UnboundedSender<Departed>,
     /// Who has each name, as far as it was looked at.
     present: Arc<Mutex<HashMap<Name, ResourceUid>>>,
-    /// Those whose rows are to go and are still in use: they hold up nobody else.
-    later: Arc<Mutex<Vec<Departed>>>,
+    /// Those whose rows are to go and cannot yet, and when to look again: they hold up nobody else.
+    later: Arc<Mutex<Vec<(Instant, Departed)>>>,
     doubt: Arc<Notify>,
 }
 
@@ -106,15 +109,19 @@ impl Departures {
         }
     }
 
-    /// Its rows are still in use.
-    fn look_later(&self, departed: Departed) {
-        self.later.lock().unwrap_or_else(PoisonError::into_inner).push(departed);
+    /// Its rows cannot go yet.
+    fn look_later(&self, pause: Duration, departed: Departed) {
+        self.later
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((Instant::now() + pause, departed));
     }
 
-    /// It is later now.
+    /// Tells again of those whose pause is over.
     fn look_again(&self) {
-        let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
-        for departed in later {
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        for (_, departed) in later.extract_if(.., |(due, _)| *due <= now) {
             let _ = self.queue.send(departed);
         }
     }
@@ -139,14 +146,19 @@ async fn see_off(context: &Context, told: Told) {
         if departed.kind == Kind::ProxyConfig {
             context.fleets.retire(&(departed.namespace.clone(), departed.name.clone()), &departed.uid);
         }
-        let left = loop {
+        let later = loop {
             match end(context, &departed, &context.fleets.live()).await {
-                Ok(left) => break left,
+                Ok(Left::Done) => break None,
+                Ok(Left::InUse) => break Some(IN_USE),
                 Err(ReconcileError::Stopped | ReconcileError::NotLeading(_)) => return,
                 Err(error) => tracing::warn!(
                     kind = %departed.kind, namespace = departed.namespace, name = departed.name,
                     "deleted, and what that means not done yet: {error}"
                 ),
+            }
+            // No key lives because of it, and its database may never come back.
+            if departed.kind == Kind::ProxyConfig {
+                break Some(AWAY);
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -154,8 +166,8 @@ async fn see_off(context: &Context, told: Told) {
         if departed.kind == Kind::LlmProject {
             context.in_force.forget(&departed.uid);
         }
-        if left == Left::InUse {
-            context.departures.look_later(departed);
+        if let Some(pause) = later {
+            context.departures.look_later(pause, departed);
         }
     })
     .await;

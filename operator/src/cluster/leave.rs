@@ -117,7 +117,7 @@ async fn observe(context: &Context, live: &LiveFleet, gone: &Object) -> Result<O
 
 /// What is left of a ProxyConfig in the database that was its own.
 async fn remains(live: &LiveFleet, gone: &Object) -> Result<Remains, ReconcileError> {
-    if live.key != (gone.namespace.clone(), gone.name.clone()) {
+    if !live.goes() || live.key != (gone.namespace.clone(), gone.name.clone()) {
         return Ok(Remains::Nothing);
     }
     let deletion = match database(live.fleet.deletion()).await {

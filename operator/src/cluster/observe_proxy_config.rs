@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use secrecy::{ExposeSecret as _, SecretString};
-use store::{Claim, DbTime, KeyRing, ResourceUid, SchemaInfo, SealingKey};
+use store::{Claim, DbTime, DeletionPolicy, KeyRing, ResourceUid, SchemaInfo, SealingKey};
 
 use super::children::{self, Wanted};
 use super::context::Context;
@@ -76,6 +76,7 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
         match read.await {
             Ok((rows, deletion, replicas, now)) => {
                 (seen.rows, seen.resource.replicas, seen.resource.now) = (rows, replicas, now);
+                live.note_goes(deletion.policy == DeletionPolicy::Delete);
                 if let Some(fleet) = &mut seen.fleet {
                     fleet.deletion = Some(deletion);
                 }

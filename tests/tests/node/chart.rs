@@ -80,4 +80,10 @@ fn a_fleet_of_the_charts_own_comes_up_when_its_database_does_and_serves_helm_tes
     assert_eq!(tokens.ok(), "false");
     let _ = site.kubectl(&["-n", SYSTEM, "delete", "pods", "by-name", "elsewhere", "by-address"]).ok();
     site.uninstall();
+    until("the fleet goes with the release", Duration::from_secs(90), || {
+        field(&site, "deployment/default", ".metadata.name").is_empty()
+    });
+    // Whoever installs again with the same database needs it.
+    assert_eq!(field(&site, "secret/default-encryption", ".metadata.name"), "default-encryption");
+    site.remove_system_namespace();
 }

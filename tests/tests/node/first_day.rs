@@ -118,6 +118,9 @@ fn install_apply_stream_limit_revoke_scale_delete_and_uninstall() {
         terminal.kubectl("get proxyconfig/main");
     }
 
+    terminal.says("The platform team's look into the fleet: through the API server, with the rights of its kubeconfig");
+    terminal.kubectl("llm-proxy manage project list");
+
     terminal.says("A token revoked is refused");
     // The Secret goes with the key; an application may have kept both.
     let secret = site.kubectl(&["-n", TEAM, "get", "secret", "hello", "-o", "json"]).ok();

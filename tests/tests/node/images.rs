@@ -12,8 +12,8 @@ use crate::stage::{Stage, fleet_of, is_whole, ours, stream};
 fn an_image_that_is_missing_is_named_by_a_condition_and_heals_when_it_comes() {
     let Some(site) = Site::shared() else { return };
     let stage = Stage::on(site);
-    // A registry that no network knows.
-    let (repository, tag) = ("registry.invalid/llm-proxy", stage.namespace.clone());
+    // A registry where nobody listens, which is known at once.
+    let (repository, tag) = ("127.0.0.1:1/llm-proxy", stage.namespace.clone());
     let image = format!("{repository}:{tag}");
     stage.database_secret(&stage.database_url());
     stage.fleet(1);

@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "figures that a person wants to see beside a pass")]
 
 mod chart;
+mod drain;
 mod figures;
 mod first_day;
 mod full_disk;
@@ -22,3 +23,4 @@ mod stage;
 mod terminal;
 mod traces;
 mod trouble;
+mod workers;

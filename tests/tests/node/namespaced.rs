@@ -44,4 +44,5 @@ fn an_operator_of_one_namespace_serves_it_and_leaves_every_other_alone() {
     assert_eq!((may(&own).trim(), may(&other).trim()), ("yes", "no"));
     drop((own, other));
     site.uninstall();
+    site.remove_system_namespace();
 }

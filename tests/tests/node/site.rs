@@ -91,11 +91,15 @@ impl Site {
         answer.stdout
     }
 
-    /// `helm uninstall`, until nothing of the release is left, and its namespace with what stays in it.
+    /// `helm uninstall`, until nothing of the release is left.
     #[track_caller]
     pub(crate) fn uninstall(&self) {
         let answer = self.helm(&["uninstall", "llm-proxy", "--wait", "--timeout=120s"]);
         assert!(answer.success, "{}{}\n{}", answer.stdout, answer.stderr, self.told(SYSTEM));
+    }
+
+    /// Takes the operator's namespace away, with what stays in it.
+    pub(crate) fn remove_system_namespace(&self) {
         let _ = self.kubectl(&["delete", "namespace", SYSTEM, "--timeout=120s"]).ok();
     }
 

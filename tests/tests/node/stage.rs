@@ -16,7 +16,7 @@ pub(crate) struct Stage<'a> {
     pub(crate) site: &'a Site,
     pub(crate) wire: Wire,
     pub(crate) namespace: String,
-    database: Database,
+    pub(crate) database: Database,
 }
 
 impl<'a> Stage<'a> {

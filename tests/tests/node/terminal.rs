@@ -1,12 +1,12 @@
 //! Commands as a person types them on the first day, what they answer, and the transcript of it, in which all that differs from run to run is masked.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use testkit::charts;
 use testkit::cluster::{Answer, User};
-use testkit::masks;
+use testkit::{masks, program};
 
 use crate::site::{SYSTEM, Site};
 
@@ -17,15 +17,21 @@ const DOCUMENT: &str = "docs/first-day.md";
 pub(crate) struct Terminal<'a> {
     site: &'a Site,
     namespace: &'static str,
+    /// What `make install` makes.
+    tools: PathBuf,
     transcript: String,
     begun: Instant,
 }
 
 impl<'a> Terminal<'a> {
     pub(crate) fn new(site: &'a Site, namespace: &'static str) -> Self {
+        let tools = site.node.scratch("tools");
+        std::fs::create_dir(&tools).unwrap();
+        std::os::unix::fs::symlink(program::path(), tools.join("kubectl-llm_proxy")).unwrap();
         Self {
             site,
             namespace,
+            tools,
             transcript: String::new(),
             begun: Instant::now(),
         }
@@ -42,9 +48,15 @@ impl<'a> Terminal<'a> {
     pub(crate) fn kubectl(&mut self, words: &str) -> String {
         let args: Vec<&str> = words.split(' ').collect();
         let mut command = self.site.cluster().kubectl_command(User::Admin);
-        command.args(["--namespace", self.namespace]).args(&args).current_dir(repository());
+        // A plugin is found on PATH, and finds the fleet by itself; kubectl's flags do not stand before it.
+        if args[0] == "llm-proxy" {
+            command.env("PATH", &self.tools);
+        } else {
+            command.args(["--namespace", self.namespace]);
+        }
+        command.args(&args).current_dir(repository());
         let answer = Answer::from(command.output().unwrap());
-        self.record(&format!("kubectl {words}"), &answer, args[0] == "get");
+        self.record(&format!("kubectl {words}"), &answer, ["get", "llm-proxy"].contains(&args[0]));
         answer.ok()
     }
 
@@ -76,7 +88,7 @@ impl<'a> Terminal<'a> {
             let tables = said
                 .trim_end()
                 .split("\n\n")
-                .map(|table| masks::table(table, &["AGE", "EXPIRES"], masks::words));
+                .map(|table| masks::table(table, &["AGE", "EXPIRES", "ID", "CREATED", "UPDATED"], masks::words));
             tables.collect::<Vec<_>>().join("\n")
         } else {
             masks::labelled(&masks::words(&said), &["LAST DEPLOYED:"])

@@ -1,7 +1,5 @@
 //! What goes wrong on a node: a wrong Secret, a database that is down, a restarted kubelet, killed pods, a rollout under load.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -9,6 +7,7 @@ use testkit::client::Connection;
 
 use crate::site::{IMAGE, SYSTEM, Site, long, until};
 use crate::stage::{Stage, is_whole, ours, stream};
+use crate::workers::Workers;
 
 /// Restarts of the operator's containers, summed.
 fn restarts(site: &Site) -> u32 {
@@ -82,6 +81,7 @@ fn a_stream_outlives_the_kubelet_its_own_pod_and_the_leading_operator() {
     assert!(is_whole(&answer, 3), "{}", answer.text());
     drop(stage);
     site.uninstall();
+    site.remove_system_namespace();
 }
 
 /// How many clients stream all the time.
@@ -96,28 +96,8 @@ fn a_change_of_the_image_of_three_pods_fails_and_cuts_no_stream() {
     site.node.name_image(IMAGE, "llm-proxy:next");
     let stage = Stage::with_fleet(site, 3);
     let (address, key) = (stage.service(3), stage.key());
-    let (over, whole) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|_| {
-            let (over, whole, key) = (Arc::clone(&over), Arc::clone(&whole), key.clone());
-            std::thread::spawn(move || {
-                let mut broken = Vec::new();
-                while !over.load(Ordering::SeqCst) {
-                    match Connection::open(address).and_then(|mut connection| connection.send(&stream(&key, 50))) {
-                        Ok(answer) if is_whole(&answer, 50) => {
-                            whole.fetch_add(1, Ordering::SeqCst);
-                        }
-                        Ok(answer) => broken.push(format!("{} {:?} {}", answer.status, answer.end, answer.text())),
-                        Err(error) => broken.push(error.to_string()),
-                    }
-                }
-                broken
-            })
-        })
-        .collect();
-    until("every worker has streamed", Duration::from_secs(60), || {
-        whole.load(Ordering::SeqCst) >= WORKERS
-    });
+    let workers = Workers::start(WORKERS, address, &key, 50);
+    until("every worker has streamed", Duration::from_secs(60), || workers.whole() >= WORKERS);
     let begun = Instant::now();
     let _ = stage
         .kubectl(&[
@@ -136,8 +116,7 @@ fn a_change_of_the_image_of_three_pods_fails_and_cuts_no_stream() {
     };
     until("three new pods and no old one", Duration::from_secs(240), rolled);
     eprintln!("rolled in {:.1} s", begun.elapsed().as_secs_f64());
-    over.store(true, Ordering::SeqCst);
-    let broken: Vec<String> = workers.into_iter().flat_map(|worker| worker.join().unwrap()).collect();
-    eprintln!("{} streams were whole, {} were not", whole.load(Ordering::SeqCst), broken.len());
+    let (whole, broken) = workers.stop();
+    eprintln!("{whole} streams were whole, {} were not", broken.len());
     assert!(broken.is_empty(), "{broken:#?}");
 }

@@ -206,7 +206,7 @@ fn database(fleet: &FleetObserved) -> Finding {
     match (claim, &fleet.encryption) {
         (ClaimSeen::Other(why), _) => fails(Reason::DatabaseConflict, why),
         (ClaimSeen::Former(_), _) => {
-            return unknown("a former ProxyConfig of this name takes its rows along, once the last of its pods is gone; nothing is to be done");
+            unknown("a former ProxyConfig of this name takes its rows along, once the last of its pods is gone; nothing is to be done")
         }
         (ClaimSeen::Ours, SecretStanding::Broken(why) | SecretStanding::Replaced(why)) => fails(Reason::EncryptionKeyMismatch, why),
         (ClaimSeen::Ours, SecretStanding::Absent) => {

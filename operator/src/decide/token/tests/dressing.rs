@@ -119,7 +119,7 @@ fn a_renewal_is_no_repair() {
 fn a_secret_that_is_changed_again_and_again_is_repaired_ever_more_slowly_and_says_so() {
     let stripped = |seen: &mut TokenObserved| {
         content(seen).base_url = None;
-        seen.resource.memory.written = Some(dress(&seen));
+        seen.resource.memory.written = Some(dress(seen));
     };
     let changes: [fn(&mut TokenObserved); 2] = [|seen| seen.secret = SecretSeen::Absent, |seen| seen.secret = altered()];
     for change in changes
