@@ -1,7 +1,7 @@
 //! What people are told to type works: `make demo`, the commands that it ends with, and the README's.
 
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -71,6 +71,33 @@ fn the_demo_runs_within_10_s_and_the_commands_it_ends_with_work() {
         ended.stdout
     );
     assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0, "and so does what follows it");
+}
+
+#[test]
+fn make_install_puts_the_command_and_kubectls_plugin_in_one_folder() {
+    // In cargo's place, since its build in release mode takes minutes: it installs the binary under test where cargo would.
+    let place = Place::empty();
+    let tools = place.path().join("tools");
+    fs::create_dir(&tools).unwrap();
+    let cargo =
+        format!("#!/bin/sh\n[ \"$*\" = 'install --path cli --locked' ] || exit 9\nexec install -D {BINARY} \"$CARGO_INSTALL_ROOT/bin/llm-proxy\"\n");
+    fs::write(tools.join("cargo"), cargo).unwrap();
+    fs::set_permissions(tools.join("cargo"), fs::Permissions::from_mode(0o755)).unwrap();
+    let root = place.path().join("installed");
+    let mut make = Command::new("make");
+    make.args(["--no-print-directory", "install"])
+        .current_dir(repository())
+        .stdin(Stdio::null());
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let ended: Ended = make.env("PATH", path).env("CARGO_INSTALL_ROOT", &root).output().unwrap().into();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for name in ["llm-proxy", "kubectl-llm_proxy", "kubectl_complete-llm_proxy"] {
+        assert!(root.join("bin").join(name).is_file(), "{name}");
+    }
+    let mut plugin = Command::new(root.join("bin/kubectl-llm_proxy"));
+    quiet_environment(&mut plugin);
+    let ended: Ended = plugin.args(["manage", "--help"]).output().unwrap().into();
+    assert!(ended.code == Some(0) && ended.stdout.contains("--fleet"), "{ended:?}");
 }
 
 #[test]
