@@ -41,6 +41,36 @@ fn a_wrong_secret_and_a_database_that_is_down_are_said_and_heal_without_a_restar
 }
 
 #[test]
+fn an_image_that_no_registry_has_is_named_within_seconds_of_the_kubelets_word_and_its_correction_heals() {
+    let Some(stage) = Stage::where_possible() else { return };
+    stage.database_secret(&stage.database_url());
+    stage.fleet(1);
+    stage.wait_for("proxyconfig/main", "condition=Ready");
+    assert_eq!(stage.field("proxyconfig/main", ".status.readyReplicas"), "1");
+    let tag = |tag: &str| {
+        let patch = format!(r#"--patch={{"spec":{{"image":{{"tag":"{tag}"}}}}}}"#);
+        let _ = stage.kubectl(&["patch", "proxyconfig/main", "--type=merge", &patch]).ok();
+    };
+    let reason = || stage.field("proxyconfig/main", r#".status.conditions[?(@.type=="Progressing")].reason"#);
+    tag("typo");
+    wait::until("the kubelet cannot pull it", Duration::from_secs(60), || {
+        let path = "jsonpath={.items[*].status.containerStatuses[*].state.waiting.reason}";
+        stage.kubectl(&["get", "pods", "-o", path]).stdout.contains("Pull")
+    });
+    let begun = Instant::now();
+    wait::until("the fleet says so", Duration::from_secs(15), || reason() == "ImagePullFailed");
+    eprintln!("ImagePullFailed {:.1} s after the kubelet's word", begun.elapsed().as_secs_f64());
+    let why = stage.field("proxyconfig/main", r#".status.conditions[?(@.type=="Progressing")].message"#);
+    assert!(why.contains("llm-proxy:typo") && why.contains("spec.image"), "{why}");
+    // What ran goes on.
+    stage.wait_for("proxyconfig/main", "condition=Ready");
+    let answer = Connection::open(stage.service(1)).unwrap().send(&stream(&stage.key(), 3)).unwrap();
+    assert!(is_whole(&answer, 3), "{}", answer.text());
+    tag("tests");
+    wait::until("the fleet is whole again", Duration::from_secs(60), || reason() == "Deployed");
+}
+
+#[test]
 fn a_stream_outlives_the_kubelet_its_own_pod_and_the_leading_operator() {
     let Some(mut stage) = Stage::where_possible() else { return };
     stage.database_secret(&stage.database_url());
