@@ -1,15 +1,19 @@
 //! What `spec.deletionPolicy` promises: what is to stay stays and works, what is to go is gone from the database as well, seen or unseen.
 
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crds::conditions::{ConditionType, find};
-use crds::{LlmProject, ProxyConfig, WitheringToken};
+use crds::{Kind, LlmProject, ProxyConfig, WitheringToken};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use testkit::client::Request;
 
 use crate::fleet_stage::{SOON, Stage};
+use crate::installation::{Installation, until};
 
 /// Two complete LISTs 5 s apart, and what loads the machine.
 const UNSEEN: Duration = Duration::from_secs(60);
@@ -194,4 +198,76 @@ fn nothing_of_a_deleted_fleet_is_left_in_its_database_and_it_is_anybodys() {
     stage.fleet_says("other", ConditionType::DatabaseReady, "True DatabaseReady", SOON);
     assert_ne!(stage.database.texts("SELECT id FROM fleets"), former);
     stage.stop();
+}
+
+/// Lets an operator die after its `k`-th effect on an object, and another one finish. How many effects it got to: fewer than `k` if it came to the end.
+async fn dies_after(installation: &mut Installation, kind: Kind, name: &str, k: usize, is_done: impl AsyncFn(&Installation) -> bool) -> usize {
+    let effects = Arc::new(AtomicUsize::new(0));
+    let (seen, name) = (Arc::clone(&effects), name.to_owned());
+    let mut mortal = installation.mortal(move |object, _| {
+        let concerned = object.kind == kind && object.name == name;
+        if concerned && seen.fetch_add(1, Ordering::SeqCst) + 1 == k {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    until("it is dead or done", UNSEEN, async || {
+        mortal.dies(Duration::from_millis(50)).await || is_done(installation).await
+    })
+    .await;
+    drop(mortal);
+    let got_to = effects.load(Ordering::SeqCst);
+    installation.start().await;
+    until(&format!("done after {got_to} effects"), UNSEEN, async || is_done(installation).await).await;
+    got_to
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_projects_rows_go_though_an_operator_dies_after_every_effect() {
+    let mut installation = Installation::running().await;
+    for k in 1.. {
+        let name = format!("p-{k}");
+        let spec = json!({"proxyRef": {"name": "main"}, "providers": [{"name": "echo"}], "deletionPolicy": "Delete"});
+        installation.apply(&object("LLMProject", &name, spec).to_string()).await;
+        let rows = |further: &str| format!("SELECT count(*) FROM projects WHERE name = '{name}'{further}");
+        let noted = rows(" AND deletion_policy = 'Delete'");
+        until("its policy is noted", SOON, async || installation.number(&noted).await == 1).await;
+        installation.stop().await;
+        installation.delete::<LlmProject>(&name).await;
+        let left = rows("");
+        let got_to = dies_after(&mut installation, Kind::LlmProject, &name, k, async |now| now.number(&left).await == 0).await;
+        if got_to < k {
+            assert!(k > 2, "revoked, and removed");
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_and_key_never_part_though_an_operator_dies_after_every_effect() {
+    let mut installation = Installation::running().await;
+    let said = async |installation: &Installation, policy: &str| {
+        let row = format!("SELECT count(*) FROM fleets WHERE deletion_policy = '{policy}'");
+        let key = installation.secret("main-encryption").await.expect("the key");
+        let owners = key.metadata.owner_references.unwrap_or_default().len();
+        let row = installation.number(&row).await == 1;
+        // At no moment does the key go without the rows.
+        assert!(owners == 0 || installation.number("SELECT count(*) FROM fleets WHERE deletion_policy = 'Delete'").await == 1);
+        row && owners == usize::from(policy == "Delete")
+    };
+    for k in 1.. {
+        let mut fewer = 0;
+        for policy in ["Delete", "Retain"] {
+            installation.stop().await;
+            installation
+                .patch::<ProxyConfig>("main", json!({"spec": {"deletionPolicy": policy}}))
+                .await;
+            let got_to = dies_after(&mut installation, Kind::ProxyConfig, "main", k, async |now| said(now, policy).await).await;
+            fewer += usize::from(got_to < k);
+        }
+        if fewer > 0 {
+            assert!(k > 2, "row and key");
+            return;
+        }
+    }
 }

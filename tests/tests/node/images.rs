@@ -1,6 +1,6 @@
-//! An image that is nowhere: said by a condition, with its name, and healed by the image alone, without a touch of the object.
+//! An image that is nowhere: said by a condition, with its name, soon after the kubelet knows; healed by the image alone, or by another name.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use testkit::client::Connection;
@@ -21,11 +21,16 @@ fn an_image_that_is_missing_is_named_by_a_condition_and_heals_when_it_comes() {
     let mut spec = fleet_of(1);
     spec["image"] = json!({ "repository": repository, "tag": tag });
     stage.apply(&[ours("ProxyConfig", "main", spec)]);
-    until("the image is said to be missing", Duration::from_secs(60), || {
-        stage.condition("proxyconfig/main", "Progressing").0 == "ImagePullFailed"
+    let progress = || stage.condition("proxyconfig/main", "Progressing");
+    until("the kubelet cannot pull it", Duration::from_secs(60), || {
+        let waiting = stage.field("pods", ".items[*].status.containerStatuses[*].state.waiting.reason");
+        waiting.contains("Pull")
     });
-    let (_, message) = stage.condition("proxyconfig/main", "Progressing");
-    assert!(message.contains(&image), "{message}");
+    let begun = Instant::now();
+    until("the fleet says so", Duration::from_secs(15), || progress().0 == "ImagePullFailed");
+    eprintln!("said {:.1} s after the kubelet knew", begun.elapsed().as_secs_f64());
+    let (_, message) = progress();
+    assert!(message.contains(&image) && message.contains("spec.image"), "{message}");
     // What serves goes on while the new pod cannot start.
     assert_eq!(stage.condition("proxyconfig/main", "Ready").0, "Ready", "{}", stage.told());
     stage.wait_for("witheringtoken/hello", "condition=Ready");
@@ -34,12 +39,19 @@ fn an_image_that_is_missing_is_named_by_a_condition_and_heals_when_it_comes() {
     assert!(is_whole(&answer, 3), "{}", answer.text());
 
     site.node.name_image(IMAGE, &image);
-    until("the new pod has taken over", Duration::from_secs(120), || {
-        stage.condition("proxyconfig/main", "Progressing").0 == "Deployed"
-    });
+    until("the new pod has taken over", Duration::from_secs(120), || progress().0 == "Deployed");
     until("the old pod is gone", Duration::from_secs(60), || {
         stage.field("pods", ".items[*].spec.containers[0].image") == image
     });
     let answer = Connection::open(stage.service(1)).unwrap().send(&stream(&key, 3)).unwrap();
     assert!(is_whole(&answer, 3), "{}", answer.text());
+
+    let rename = |tag: &str| {
+        let patch = format!(r#"--patch={{"spec":{{"image":{{"tag":"{tag}"}}}}}}"#);
+        let _ = stage.kubectl(&["patch", "proxyconfig/main", "--type=merge", &patch]).ok();
+    };
+    rename("typo");
+    until("the wrong name is said", Duration::from_secs(60), || progress().0 == "ImagePullFailed");
+    rename(&tag);
+    until("the right one is deployed", Duration::from_secs(60), || progress().0 == "Deployed");
 }
