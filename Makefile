@@ -14,19 +14,23 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # Tests run on a PostgreSQL server: the one that DATABASE_URL names (as a superuser), or a throw-away one that lives as long as they run.
 WITH_POSTGRES := cargo run --quiet --locked --package testkit --bin with-postgres --
 
-# The control plane that the operator is tested on, built from Go modules: minutes the first time, a look at the cache afterwards.
+# Tests wait more than they compute: on a small machine more of them run side by side than it has cores.
+export RUST_TEST_THREADS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -gt 4 ] && echo $$cores || echo 4)
+
+# What the operator and the charts are tested on (Kubernetes, Helm, kube-score), built from Go modules: a quarter of an hour the first time, a look at
+# the cache afterwards.
 .PHONY: control-plane
 control-plane:
 	@cargo run --quiet --locked --package testkit --bin control-plane -- build
 
-test: control-plane ## Every test, on SQLite and PostgreSQL; waits over 20 s are left to test-long
+test: control-plane ## Every test, on SQLite, PostgreSQL, a Kubernetes API server and (root on Linux) a node with real pods; waits over 20 s are left to test-long
 	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
 test-long: control-plane ## Every test, with the long variants
 	LLM_PROXY_LONG=1 LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --workspace --locked
 
 # Debian: containerd runc containernetworking-plugins iptables iproute2 conntrack kmod procps.
-node: control-plane ## The charts, and the first day on a real node (root; containerd and friends; kubelet, Helm … are built once, 10 min)
+node: control-plane ## Of the tests, those of the charts and on a real node alone (root on Linux, containerd and friends)
 	cargo build --locked --package llm-proxy
 	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --locked --package testkit --test node -- --nocapture
 

@@ -9,6 +9,7 @@ mod closed_set;
 pub mod conditions;
 #[expect(unreachable_pub, reason = "derived code")]
 mod database;
+mod deletion;
 #[expect(unreachable_pub, reason = "derived code")]
 mod delivery;
 pub mod duration;
@@ -35,6 +36,7 @@ mod witheringtoken;
 pub use allowed::{AllowedFrom, AllowedProjects, LabelExpression, LabelOperator, NamespaceSelector};
 pub use closed_set::UnknownWord;
 pub use database::{DEFAULT_DATABASE_KEYS, Database, DatabaseSecretRef, DatabaseStatus, Engine, Postgres, Sqlite};
+pub use deletion::{DeletionPolicy, TokenDeletionPolicy};
 pub use delivery::{Rotation, SecretFormat, TokenSecret};
 pub use kind::{Kind, UnknownKind};
 pub use llmproject::{

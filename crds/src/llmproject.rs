@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::deletion::DeletionPolicy;
 use crate::names;
 use crate::schema::{self, CelRule, LABEL_PATTERN, MAX_LABEL, MAX_SAFE_INTEGER, MAX_SUBDOMAIN, SECRET_KEY_PATTERN, SUBDOMAIN_PATTERN};
 use crate::validate::{Mode, Validate, Violation, check};
@@ -89,6 +90,11 @@ pub struct LlmProjectSpec {
     /// Active: tokens of this project are served. Inactive: every request is refused with project_inactive, and nothing is deleted.
     #[serde(default, deserialize_with = "schema::null_as_default")]
     pub state: ProjectState,
+
+    /// What deleting this object means, besides the end of every key of its tokens. Retain: usage and audit stay. Delete: its rows go, usage included,
+    /// once no replica serves it any more; audit stays.
+    #[serde(default, deserialize_with = "schema::null_as_default")]
+    pub deletion_policy: DeletionPolicy,
 }
 
 /// A reference to a ProxyConfig.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::allowed::AllowedProjects;
 use crate::base_url;
 use crate::database::{Database, DatabaseStatus};
+use crate::deletion::DeletionPolicy;
 use crate::pods::{ContainerResources, DEFAULT_REPLICAS, Drain, Image, MAX_REPLICAS};
 use crate::provider::Provider;
 use crate::schema::{self, MAX_SAFE_INTEGER, MAX_SUBDOMAIN};
@@ -103,6 +104,12 @@ pub struct ProxyConfigSpec {
     /// Which namespaces may have LLMProjects that use the fleet; its own if unset. Only in a cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allowed_projects: Option<AllowedProjects>,
+
+    /// What deleting this object means, besides the end of its pods. Retain: the database and the Secret with the encryption key stay, and a
+    /// ProxyConfig of the same name takes them up again. Delete: once the pods are gone everything of the fleet in its database goes, audit included,
+    /// and the Secret. Only in a cluster.
+    #[serde(default, deserialize_with = "schema::null_as_default")]
+    pub deletion_policy: DeletionPolicy,
 }
 
 impl ProxyConfigSpec {
@@ -122,6 +129,7 @@ impl ProxyConfigSpec {
             (self.resources.is_some(), "spec.resources"),
             (self.drain.is_some(), "spec.drain"),
             (self.allowed_projects.is_some(), "spec.allowedProjects"),
+            (self.deletion_policy != DeletionPolicy::Retain, "spec.deletionPolicy"),
         ]
         .into_iter()
         .filter_map(|(set, field)| set.then_some(field))

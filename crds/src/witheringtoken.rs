@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::deletion::TokenDeletionPolicy;
 use crate::delivery::{MAX_TRIGGER, Rotation, SecretFormat, TokenSecret};
 use crate::duration::{self, DurationError};
 use crate::names;
@@ -142,6 +143,11 @@ pub struct WitheringTokenSpec {
     /// How the next key takes the place of the present one, and when besides its renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotation: Option<Rotation>,
+
+    /// What deleting this object means. Revoke: its keys are refused at once and the Secret goes. Orphan: the present key works to its end, is not
+    /// renewed, and the Secret stays. Deleting the LLMProject ends every key of it all the same.
+    #[serde(default, deserialize_with = "schema::null_as_default")]
+    pub deletion_policy: TokenDeletionPolicy,
 }
 
 /// A reference to an LLMProject.

@@ -31,6 +31,7 @@ mod pass;
 mod perform;
 mod perform_fleet;
 mod permission;
+mod pods;
 mod references;
 mod run;
 mod scope;

@@ -7,6 +7,8 @@ mod proxy_config;
 mod report;
 mod token;
 
+use store::DeletionPolicy;
+
 use crate::effect::Decision;
 use crate::observed::Observed;
 
@@ -17,5 +19,13 @@ pub fn decide(observed: &Observed) -> Decision {
         Observed::ProxyConfig(seen) => proxy_config::decide(seen),
         Observed::Project(seen) => project::decide(seen),
         Observed::Token(seen) => token::decide(seen),
+    }
+}
+
+/// What the spec of a fleet or a project says of its deletion, as it stands in the row.
+fn deletion_policy(declared: crds::DeletionPolicy) -> DeletionPolicy {
+    match declared {
+        crds::DeletionPolicy::Retain => DeletionPolicy::Retain,
+        crds::DeletionPolicy::Delete => DeletionPolicy::Delete,
     }
 }

@@ -4,7 +4,10 @@
 use crds::conditions::Condition;
 use crds::events::EventReason;
 use crds::{LlmProjectStatus, ProxyConfigStatus, SecretFormat, WitheringTokenStatus};
-use store::{DbTime, PendingRevision, ProjectId, ProjectSpec, ProviderSpec, ResourceUid, RevokedBy, TokenChange, TokenDigest, TokenId, TokenValue};
+use store::{
+    DbTime, DeletionPolicy, PendingRevision, ProjectId, ProjectSpec, ProviderSpec, ResourceUid, RevokedBy, TokenChange, TokenDigest, TokenId,
+    TokenValue,
+};
 
 use crate::fleet::FleetEffect;
 
@@ -24,8 +27,17 @@ pub enum Effect {
     PutProviders(Vec<ProviderSpec>),
     /// Write the project's row and its sealed credentials.
     PutProject(ProjectSpec),
+    /// Note in the project's row what the deletion of its resource is to mean.
+    SetProjectDeletion {
+        /// The project.
+        project: ProjectId,
+        /// What becomes of its rows.
+        policy: DeletionPolicy,
+    },
     /// Mark the project deleted and end every revision of its tokens.
     DeleteProject(ProjectId),
+    /// Remove a deleted project's rows for good.
+    PurgeProject(ProjectId),
     /// Add a pending revision, whose value is from now on in hand.
     InsertPending {
         /// The row.
@@ -93,6 +105,8 @@ pub struct SecretWrite {
     pub base_url: String,
     /// What the Secret is to hold: ascending, each once.
     pub formats: Vec<SecretFormat>,
+    /// Whether the Secret is to go with its token, where a Secret can have an owner.
+    pub owned: bool,
     /// Whether it is written again because somebody else changed or deleted it.
     pub repair: bool,
     /// What was observed; none if the Secret was not there.

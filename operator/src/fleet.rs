@@ -4,7 +4,7 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use store::DbTime;
+use store::{DbTime, DeletionPolicy, FleetDeletion, ResourceUid};
 
 use crds::Reason;
 
@@ -15,6 +15,10 @@ pub struct FleetObserved {
     pub management: SecretStanding,
     /// The Secret with the encryption key.
     pub encryption: SecretStanding,
+    /// Whether the Secret with the encryption key goes with the fleet; nothing if there is none.
+    pub key_goes: Option<bool>,
+    /// What the fleet's row says about its deletion; nothing as long as this process has not the database open.
+    pub deletion: Option<FleetDeletion>,
     /// The database.
     pub database: DatabaseSeen,
     /// Whether this process has led this very database, though it may not answer at this moment: pods that start know it.
@@ -25,6 +29,8 @@ pub struct FleetObserved {
     pub children: Vec<ChildSeen>,
     /// The pods, as the Deployment tells; none without one.
     pub rollout: Option<Rollout>,
+    /// What keeps the pods from running; looked for only while they are not all as wanted.
+    pub trouble: Option<PodTrouble>,
     /// What status shows of the children.
     pub shown: Shown,
     /// When a failed attempt on the database is due again.
@@ -105,8 +111,34 @@ pub enum ClaimSeen {
     Nobody,
     /// This fleet.
     Ours,
+    /// A ProxyConfig of the same name that is gone and whose rows are to go with it.
+    Former(Remains),
     /// Another one, said here with what to do.
     Other(String),
+}
+
+/// What is left in a database of a ProxyConfig that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Remains {
+    /// Nothing that would have to go.
+    #[default]
+    Nothing,
+    /// Rows that are to go, and that replicas still use.
+    InUse,
+    /// Rows that are to go.
+    Unused,
+}
+
+impl Remains {
+    /// By what the fleet's row says and how many replicas still report.
+    #[must_use]
+    pub fn of(deletion: &FleetDeletion, gone: &ResourceUid, replicas: usize) -> Self {
+        match (deletion.policy, deletion.declared_by.as_ref() == Some(gone)) {
+            (DeletionPolicy::Delete, true) if replicas > 0 => Self::InUse,
+            (DeletionPolicy::Delete, true) => Self::Unused,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// A child and what there is to do about it.
@@ -141,6 +173,30 @@ pub struct Rollout {
     pub failed: Option<String>,
 }
 
+impl Rollout {
+    /// Whether every pod is as wanted, and so none has to be looked at.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.failed.is_none() && self.observed && [self.updated, self.replicas, self.available].iter().all(|count| *count == self.wanted)
+    }
+}
+
+/// What keeps a pod from running, the gravest first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PodTrouble {
+    /// The node cannot have the image.
+    ImagePull {
+        /// The image, as it was asked for.
+        image: String,
+    },
+    /// The node cannot make a container as its spec wants it.
+    NotMade,
+    /// A container ends again and again.
+    Crashing,
+    /// No node takes it.
+    Unschedulable,
+}
+
 /// One thing to do for a fleet in a cluster. A crash after any of them is harmless: the next observation shows what was done.
 #[derive(Clone, Debug)]
 pub enum FleetEffect {
@@ -150,6 +206,12 @@ pub enum FleetEffect {
     Migrate,
     /// Claim the database, or claim it again, and lead it from now on.
     Open,
+    /// Note in the fleet's row what its deletion is to mean.
+    SetDeletion(DeletionPolicy),
+    /// Let the Secret with the encryption key go with the fleet, or stay without it.
+    TieKey(bool),
+    /// Remove the rows of a ProxyConfig that is gone, and its claim.
+    Purge,
     /// Bring a child in line.
     Apply(Child),
     /// Delete a child that is no longer wanted.

@@ -29,10 +29,21 @@ pub struct Memory {
     pub migrated: bool,
     /// The last effect outside the database that failed, until one succeeds.
     pub setback: Option<Setback>,
-    /// What was last written beside the value: formats and base URL.
-    pub written: Option<(Vec<SecretFormat>, String)>,
+    /// What was last written beside the value.
+    pub written: Option<Dress>,
     /// How often the Secret had to be repaired.
     pub contention: Contention,
+}
+
+/// What stands in a Secret beside the value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dress {
+    /// In which formats the value stands there.
+    pub formats: Vec<SecretFormat>,
+    /// The base URL.
+    pub base_url: String,
+    /// Whether the Secret goes with its token.
+    pub owned: bool,
 }
 
 /// A failed write of a Secret, and when to try again.
@@ -54,7 +65,11 @@ impl Memory {
             Effect::Activate { .. } | Effect::Revoke { .. } => self.in_hand = None,
             Effect::WriteSecret(write) => {
                 self.setback = None;
-                self.written = Some((write.formats.clone(), write.base_url.clone()));
+                self.written = Some(Dress {
+                    formats: write.formats.clone(),
+                    base_url: write.base_url.clone(),
+                    owned: write.owned,
+                });
                 if write.repair {
                     self.contention.note(now);
                 }

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use store::{ProjectId, ProjectView, ProviderSpec, TokenValue, TokenView};
 
 use crate::effect::SecretVersion;
-use crate::fleet::FleetObserved;
+use crate::fleet::{FleetObserved, Remains};
 use crate::object::Resource;
 
 /// The longest credential of a provider, in bytes: longer ones are passed over by servers, which bound a request's headers to about as much.
@@ -35,6 +35,8 @@ pub struct ProxyConfigObserved {
     pub base_url: String,
     /// What stands around the rows in a cluster; none in files.
     pub fleet: Option<Box<FleetObserved>>,
+    /// Of one that is gone: what is left of it.
+    pub remains: Remains,
 }
 
 /// An LLMProject, its row, its fleet and its credentials.
@@ -169,6 +171,8 @@ pub struct SecretContent {
     pub formats: Vec<SecretFormat>,
     /// The base URL in it.
     pub base_url: Option<String>,
+    /// Whether it goes with this token; nothing where a Secret has no owner.
+    pub owned: Option<bool>,
     /// Whether it says itself whose it is; nothing where it cannot say. What it says counts more than where it stands.
     pub is_ours: Option<bool>,
 }

@@ -22,7 +22,12 @@ pub async fn perform(fleet: &Fleet, effect: &Effect) -> Result<Performed> {
     let version = match effect {
         Effect::PutProviders(providers) => Some(fleet.put_providers(providers).await?),
         Effect::PutProject(project) => Some(fleet.put_project(project).await?.1),
+        Effect::SetProjectDeletion { project, policy } => {
+            fleet.set_project_deletion(*project, *policy).await?;
+            None
+        }
         Effect::DeleteProject(project) => Some(fleet.delete_project(*project).await?),
+        Effect::PurgeProject(project) => Some(fleet.purge_project(*project).await?),
         Effect::InsertPending { revision, .. } => Some(fleet.insert_pending(revision).await?.1),
         Effect::BeginSecretWrite { token, digest } => {
             fleet.begin_secret_write(*token, digest).await?;

@@ -6,6 +6,7 @@
 
 mod audit;
 mod clock;
+mod deletion;
 mod engine;
 mod error;
 mod feed;
@@ -33,6 +34,7 @@ mod usage;
 
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditRecord, ChainView};
 pub use clock::DbTime;
+pub use deletion::{DeletionPolicy, FleetDeletion, TokenDeletionPolicy};
 pub use engine::{PostgresOptions, Store};
 pub use error::{Result, StoreError};
 pub use feed::{Change, FeedHead, FeedVersion, Subject};

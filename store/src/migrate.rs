@@ -55,6 +55,15 @@ const MIGRATIONS: &[Migration] = &[
         postgres_up: include_str!("../../migrations/postgres/0004_cluster.up.sql"),
         postgres_down: include_str!("../../migrations/postgres/0004_cluster.down.sql"),
     },
+    Migration {
+        version: 5,
+        min_reader: 1,
+        min_writer: 1,
+        sqlite_up: include_str!("../../migrations/sqlite/0005_deletion.up.sql"),
+        sqlite_down: include_str!("../../migrations/sqlite/0005_deletion.down.sql"),
+        postgres_up: include_str!("../../migrations/postgres/0005_deletion.up.sql"),
+        postgres_down: include_str!("../../migrations/postgres/0005_deletion.down.sql"),
+    },
 ];
 
 /// The advisory lock of migrators, the same for all fleets of one PostgreSQL database: "llm-prox" as a number.

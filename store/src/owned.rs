@@ -18,13 +18,14 @@ pub struct Owned<State> {
 }
 
 impl Fleet {
-    /// The projects of a cluster's resources that are not deleted, by namespace and name; one query.
+    /// The projects of a cluster's resources that are not deleted, or whose rows go with their deletion and have not gone yet, by namespace and name; one query.
     ///
     /// # Errors
     /// Those of any read; [`crate::StoreError::Corrupt`].
     pub async fn owned_projects(&self, cluster: &str) -> Result<Vec<Owned<ProjectState>>> {
         let text = "SELECT owner_cluster, owner_uid, namespace, name, state FROM projects
-            WHERE fleet_id = $1 AND origin = 'Resource' AND owner_cluster = $2 AND state <> 'Deleted' ORDER BY namespace, name, id";
+            WHERE fleet_id = $1 AND origin = 'Resource' AND owner_cluster = $2 AND (state <> 'Deleted' OR deletion_policy = 'Delete')
+            ORDER BY namespace, name, id";
         let read = |row: &Row| {
             Ok(Owned {
                 owner: Owner::read(row)?,
@@ -35,13 +36,14 @@ impl Fleet {
         rows.iter().map(read).collect()
     }
 
-    /// The tokens of a cluster's resources that are not revoked, by namespace and name; one query.
+    /// The tokens of a cluster's resources that are not revoked and would be if their resource were gone, by namespace and name; one query.
     ///
     /// # Errors
     /// Those of any read; [`crate::StoreError::Corrupt`].
     pub async fn owned_tokens(&self, cluster: &str) -> Result<Vec<Owned<TokenState>>> {
         let text = "SELECT owner_cluster, owner_uid, namespace, name, state FROM tokens
-            WHERE fleet_id = $1 AND origin = 'Resource' AND owner_cluster = $2 AND state <> 'Revoked' ORDER BY namespace, name, id";
+            WHERE fleet_id = $1 AND origin = 'Resource' AND owner_cluster = $2 AND state <> 'Revoked' AND deletion_policy <> 'Orphan'
+            ORDER BY namespace, name, id";
         let read = |row: &Row| {
             Ok(Owned {
                 owner: Owner::read(row)?,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
 
+use crate::deletion::DeletionPolicy;
 use crate::error::{Result, StoreError};
 use crate::feed::{FeedVersion, Subject};
 use crate::fleet::Fleet;
@@ -59,6 +60,8 @@ pub struct ProjectView {
     pub credentials: Vec<CredentialSpec>,
     /// The version of the last transaction that took something away; replicas must have acknowledged it for `Programmed`.
     pub takeaway_version: FeedVersion,
+    /// What becomes of the rows when the resource is deleted.
+    pub deletion: DeletionPolicy,
 }
 
 /// A row of `credentials`, opened.
@@ -136,7 +139,7 @@ impl Fleet {
     /// # Errors
     /// Those of any read; [`StoreError::WrongKey`]; [`StoreError::Corrupt`].
     pub async fn project_by_uid(&self, uid: &ResourceUid) -> Result<Option<ProjectView>> {
-        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, takeaway_version FROM projects
+        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, takeaway_version, deletion_policy FROM projects
             WHERE fleet_id = $1 AND owner_uid = $2 ORDER BY id LIMIT 1";
         let mut snapshot = self.store().snapshot().await?;
         match sql!(snapshot, optional, text, self.key(), uid.as_str())? {
@@ -150,7 +153,7 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::project_by_uid`].
     pub async fn projects(&self) -> Result<Vec<ProjectView>> {
-        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, takeaway_version FROM projects
+        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, takeaway_version, deletion_policy FROM projects
             WHERE fleet_id = $1 AND origin = 'Resource' ORDER BY namespace, name, id";
         let mut snapshot = self.store().snapshot().await?;
         let mut views = Vec::new();
@@ -204,6 +207,7 @@ impl Fleet {
             state: row.parsed("state", "projects.state")?,
             credentials: self.credentials(conn, id).await?.into_iter().map(|credential| credential.spec).collect(),
             takeaway_version: FeedVersion(row.int("takeaway_version")?),
+            deletion: row.parsed("deletion_policy", "projects.deletion_policy")?,
         })
     }
 

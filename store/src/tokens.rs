@@ -10,6 +10,7 @@ pub use issue::PendingRevision;
 use std::collections::HashMap;
 
 use crate::clock::DbTime;
+use crate::deletion::TokenDeletionPolicy;
 use crate::error::{Result, StoreError};
 use crate::feed::FeedVersion;
 use crate::fleet::Fleet;
@@ -146,6 +147,8 @@ pub struct TokenView {
     pub secret_name: String,
     /// The version of the last transaction that took something away.
     pub takeaway_version: FeedVersion,
+    /// What becomes of it when its resource is deleted.
+    pub deletion: TokenDeletionPolicy,
     /// All that are not ended, and the newest ended one; ascending.
     pub revisions: Vec<RevisionView>,
     /// The lifetime request quota of the current period.
@@ -170,6 +173,7 @@ impl TokenView {
             max_requests: row.optional_int("max_requests")?.map(crate::statement::count),
             secret_name: row.text("secret_name")?,
             takeaway_version: FeedVersion(row.int("takeaway_version")?),
+            deletion: row.parsed("deletion_policy", "tokens.deletion_policy")?,
             revisions,
             quota: QuotaView::read(row)?,
         })
@@ -181,7 +185,7 @@ macro_rules! select_tokens {
     ($tail:literal) => {
         concat!(
             "SELECT t.id, t.project_id, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.state, t.state_by, t.period, t.max_requests,
-                t.secret_name, t.takeaway_version, q.id AS quota_id, q.max_units, q.used, q.reserved, q.forfeited
+                t.secret_name, t.takeaway_version, t.deletion_policy, q.id AS quota_id, q.max_units, q.used, q.reserved, q.forfeited
             FROM tokens t LEFT JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
                 AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.max_units IS NOT NULL ",
             $tail
@@ -262,6 +266,7 @@ struct Locked {
     period: i64,
     max_requests: Option<u64>,
     secret_name: String,
+    deletion: TokenDeletionPolicy,
     namespace: String,
     name: String,
 }
@@ -274,6 +279,7 @@ impl Locked {
             period: row.int("period")?,
             max_requests: row.optional_int("max_requests")?.map(crate::statement::count),
             secret_name: row.text("secret_name")?,
+            deletion: row.parsed("deletion_policy", "tokens.deletion_policy")?,
             namespace: row.text("namespace")?,
             name: row.text("name")?,
         })
@@ -282,7 +288,7 @@ impl Locked {
     /// Locks the token's row for the rest of the transaction, the same way on both engines.
     async fn lock(fleet: &Fleet, tx: &mut Conn, token: TokenId) -> Result<Self> {
         let lock = "UPDATE tokens SET version = version + 1 WHERE fleet_id = $1 AND id = $2
-            RETURNING project_id, state, period, max_requests, secret_name, namespace, name";
+            RETURNING project_id, state, period, max_requests, secret_name, deletion_policy, namespace, name";
         match sql!(tx, optional, lock, fleet.key(), token.to_string())? {
             Some(row) => Self::read(&row),
             None => Err(StoreError::NotFound {

@@ -43,6 +43,7 @@ pub struct Options {
     etcd_quota_bytes: Option<u64>,
     api_server_args: Vec<String>,
     network: Option<node::Network>,
+    bare: bool,
 }
 
 impl Options {
@@ -57,6 +58,13 @@ impl Options {
     #[must_use]
     pub fn with_etcd_quota(mut self, bytes: u64) -> Self {
         self.etcd_quota_bytes = Some(bytes);
+        self
+    }
+
+    /// Leaves our definitions and the tests' rights away: for whoever installs them as people do.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        self.bare = true;
         self
     }
 
@@ -149,7 +157,9 @@ impl Cluster {
         };
         cluster.write_kubeconfigs();
         cluster.start_api_server();
-        cluster.with_admin(|client| async move { install::install(&client).await });
+        if !cluster.options.bare {
+            cluster.with_admin(|client| async move { install::install(&client).await });
+        }
         if cluster.options.controllers {
             // Not before our definitions are served: the garbage collector looks for new kinds only every 30 s.
             cluster.start_controllers();

@@ -17,6 +17,7 @@ pub mod dead_end;
 pub mod image;
 pub mod manage;
 pub mod manifests;
+pub mod masks;
 pub mod mount;
 pub mod operator_process;
 pub mod postgres;

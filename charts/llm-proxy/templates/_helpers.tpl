@@ -74,6 +74,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# Why the pods of a fleet do not come up: asked for only while its Deployment is not as wanted.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
@@ -94,6 +98,20 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- if and (eq .Values.rbac.scope "Namespaced") (not (has .Release.Namespace (include "llm-proxy.watched" . | fromJsonArray))) }}
 {{- fail (printf "defaultProxy stands in the release's namespace %s, which watchNamespaces does not list: add it" .Release.Namespace) }}
+{{- end }}
+{{- include "llm-proxy.validate.definitions" . }}
+{{- end }}
+{{- end }}
+
+{{/*
+A fleet cannot be asked for where its kind is not defined. Helm reads what the API server knows after it has put crds/ there, and without a cluster
+(template, lint) it knows nothing of ours: so the account that every namespace has tells whether there is a cluster. Who makes our ServiceAccount may
+read that one. In a namespace that is only just to be made there is none, and the words are Helm's own.
+*/}}
+{{- define "llm-proxy.validate.definitions" -}}
+{{- if and .Values.serviceAccount.create (not (.Capabilities.APIVersions.Has "llm-proxy.dev/v1alpha1")) }}
+{{- if lookup "v1" "ServiceAccount" .Release.Namespace "default" }}
+{{- fail "defaultProxy.enabled needs the kind ProxyConfig, which this cluster does not define: install without --skip-crds, or the chart llm-proxy-crds first" }}
 {{- end }}
 {{- end }}
 {{- end }}

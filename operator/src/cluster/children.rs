@@ -14,6 +14,7 @@ use super::fleets::Fleets;
 use super::perform::Outcome;
 use super::references::Key;
 use super::workload::Parent;
+use super::workload::deployment::BOOT_HASH;
 use super::workload::difference::{DESIRED_HASH, difference, digest, projection, stamp};
 use crate::fleet::{Child, ChildKind, ChildSeen, ChildVersion, FleetEffect, Rollout};
 
@@ -160,6 +161,12 @@ fn children(client: &Client, namespace: &str, kind: ChildKind) -> Api<DynamicObj
         ChildKind::DisruptionBudget => ApiResource::erase::<PodDisruptionBudget>(&()),
     };
     Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// What the pods of a Deployment's present template carry as their boot hash.
+pub(crate) fn boot_hash(deployment: &DynamicObject) -> Option<&str> {
+    let template = deployment.data.get("spec")?.get("template")?;
+    template.get("metadata")?.get("annotations")?.get(BOOT_HASH)?.as_str()
 }
 
 /// How a Deployment's pods stand.

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use sha2::{Digest as _, Sha256};
-use store::{Claim, KeyRing, PostgresOptions, SchemaInfo, SealingKey, Store, StoreError};
+use store::{Claim, Fleet, KeyRing, PostgresOptions, ResourceUid, SchemaInfo, SealingKey, Store, StoreError};
 
 use super::failure::{DATABASE_TIMEOUT, database};
 use super::fleets::{Fleets, LiveFleet, NotLive, Target};
 use super::references::Key;
-use crate::fleet::{ClaimSeen, DatabaseSeen};
+use crate::fleet::{ClaimSeen, DatabaseSeen, Remains};
 
 /// How long a migration may take, a lock of another migrator's included: less than a whole look may take.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(50);
@@ -69,7 +69,7 @@ pub(crate) async fn look(fleets: &Fleets, access: &Access) -> DatabaseSeen {
     };
     let looked = match looked {
         Some(looked) => looked,
-        None => look_at(fleets, key, &store, &access.claim).await,
+        None => look_at(fleets, key, &store, &access.claim, &access.target.uid).await,
     };
     match looked {
         Ok(seen) => {
@@ -110,23 +110,34 @@ async fn look_at_live(fleets: &Fleets, key: &Key, live: &LiveFleet) -> Option<st
     }))
 }
 
-async fn look_at(fleets: &Fleets, key: &Key, store: &Store, claim: &Claim) -> store::Result<DatabaseSeen> {
+/// What an earlier ProxyConfig of the same name has left to be removed.
+async fn former(fleet: &Fleet, uid: &ResourceUid) -> store::Result<Option<Remains>> {
+    let deletion = database(fleet.deletion()).await?;
+    let Some(declared_by) = deletion.declared_by.as_ref().filter(|declared_by| *declared_by != uid) else {
+        return Ok(None);
+    };
+    let replicas = database(fleet.replicas()).await?.len();
+    Ok(Some(Remains::of(&deletion, declared_by, replicas)).filter(|remains| *remains != Remains::Nothing))
+}
+
+async fn look_at(fleets: &Fleets, key: &Key, store: &Store, claim: &Claim, uid: &ResourceUid) -> store::Result<DatabaseSeen> {
     let schema = database(store.schema_info()).await?;
     fleets.schema(key, schema.map(|schema| schema.version));
-    let claimed = match schema {
-        Some(schema) => {
-            schema.check_reader()?;
-            if let Err(error @ StoreError::SchemaTooNew { .. }) = schema.check_writer() {
-                return Err(error);
-            }
-            database(store.claimed()).await?.map(|(claimant, _)| claimant)
+    let (mut claimed, mut is_newest) = (None, false);
+    if let Some(schema) = schema {
+        schema.check_reader()?;
+        match schema.check_writer() {
+            Err(error @ StoreError::SchemaTooNew { .. }) => return Err(error),
+            checked => is_newest = checked.is_ok(),
         }
-        None => None,
-    };
+        claimed = database(store.claimed()).await?;
+    }
     let seen = match claimed {
         None => ClaimSeen::Nobody,
-        Some(claimant) if claimant == *claim => ClaimSeen::Ours,
-        Some(claimant) => {
+        // An older schema cannot say that anything is to go.
+        Some((claimant, _)) if claimant == *claim && !is_newest => ClaimSeen::Ours,
+        Some((claimant, fleet)) if claimant == *claim => former(&fleet, uid).await?.map_or(ClaimSeen::Ours, ClaimSeen::Former),
+        Some((claimant, _)) => {
             let conflict = StoreError::Conflict {
                 owner: claimant.to_string(),
                 claimant: claim.to_string(),
@@ -193,6 +204,32 @@ pub(crate) async fn migrate(fleets: &Fleets, key: &Key) {
             }
             tracing::warn!(namespace = key.0, name = key.1, "the database cannot be migrated: {error}");
             fleets.failed(key, why);
+        }
+    }
+}
+
+/// Removes what an earlier ProxyConfig of this name has left in the database that was last looked at, its claim last.
+pub(crate) async fn purge(fleets: &Fleets, key: &Key, claim: &Claim) {
+    let Some(store) = fleets.store(key) else { return };
+    let purged = async {
+        let Some((_, fleet)) = database(store.claimed()).await?.filter(|(claimant, _)| claimant == claim) else {
+            return Ok(());
+        };
+        let Some(declared_by) = database(fleet.deletion()).await?.declared_by else {
+            return Ok(());
+        };
+        // Whoever still writes as an older leader is fenced.
+        database(database(fleet.lead()).await?.purge(&declared_by)).await
+    };
+    match purged.await {
+        Ok(()) => fleets.forget_failure(key),
+        Err(error) => {
+            tracing::warn!(
+                namespace = key.0,
+                name = key.1,
+                "what a former ProxyConfig of this name has left cannot be removed: {error}"
+            );
+            fleets.failed(key, NotLive::because(&error));
         }
     }
 }

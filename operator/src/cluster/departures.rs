@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use crds::{Kind, LlmProject, WitheringToken};
 use futures_util::StreamExt as _;
-use store::{ProjectState, ResourceUid, TokenState};
+use store::ResourceUid;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::context::Context;
 use super::failure::{ReconcileError, database};
 use super::fleets::LiveFleet;
-use super::leave::leave;
+use super::leave::{Left, leave};
 use super::listing::uids;
 use crate::object::Object;
 
@@ -29,6 +29,9 @@ const AT_ONCE: usize = 8;
 /// The first and the longest pause before a departure is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How soon to look again at rows that are to go and are still in use, or whose database is away.
+const IN_USE: Duration = Duration::from_secs(1);
+const AWAY: Duration = Duration::from_secs(30);
 /// How often it is looked whether a database was opened in the meantime.
 const LOOK_FOR_FLEETS: Duration = Duration::from_secs(1);
 
@@ -54,6 +57,8 @@ pub(crate) struct Departures {
     queue: mpsc::UnboundedSender<Departed>,
     /// Who has each name, as far as it was looked at.
     present: Arc<Mutex<HashMap<Name, ResourceUid>>>,
+    /// Those whose rows are to go and cannot yet, and when to look again: they hold up nobody else.
+    later: Arc<Mutex<Vec<(Instant, Departed)>>>,
     doubt: Arc<Notify>,
 }
 
@@ -70,6 +75,7 @@ impl Departures {
         let departures = Self {
             queue,
             present: Arc::default(),
+            later: Arc::default(),
             doubt: Arc::default(),
         };
         (departures, Told { queue: told })
@@ -103,6 +109,23 @@ impl Departures {
         }
     }
 
+    /// Its rows cannot go yet.
+    fn look_later(&self, pause: Duration, departed: Departed) {
+        self.later
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((Instant::now() + pause, departed));
+    }
+
+    /// Tells again of those whose pause is over.
+    fn look_again(&self) {
+        let mut later = self.later.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        for (_, departed) in later.extract_if(.., |(due, _)| *due <= now) {
+            let _ = self.queue.send(departed);
+        }
+    }
+
     /// A watch was interrupted: deletions may have gone by unseen.
     pub(crate) fn doubt(&self) {
         self.doubt.notify_one();
@@ -120,18 +143,31 @@ async fn see_off(context: &Context, told: Told) {
     told.for_each_concurrent(AT_ONCE, |departed| async move {
         context.memories.forget(&departed.uid);
         let mut pause = FIRST_PAUSE;
-        while let Err(error) = end(context, &departed, &context.fleets.live()).await {
-            if matches!(error, ReconcileError::Stopped | ReconcileError::NotLeading(_)) {
-                return;
+        if departed.kind == Kind::ProxyConfig {
+            context.fleets.retire(&(departed.namespace.clone(), departed.name.clone()), &departed.uid);
+        }
+        let later = loop {
+            match end(context, &departed, &context.fleets.live()).await {
+                Ok(Left::Done) => break None,
+                Ok(Left::InUse) => break Some(IN_USE),
+                Err(ReconcileError::Stopped | ReconcileError::NotLeading(_)) => return,
+                Err(error) => tracing::warn!(
+                    kind = %departed.kind, namespace = departed.namespace, name = departed.name,
+                    "deleted, and what that means not done yet: {error}"
+                ),
             }
-            tracing::warn!(kind = %departed.kind, namespace = departed.namespace, name = departed.name, "deleted, and its keys not dead yet: {error}");
+            // No key lives because of it, and its database may never come back.
+            if departed.kind == Kind::ProxyConfig {
+                break Some(AWAY);
+            }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
+        };
+        if departed.kind == Kind::LlmProject {
+            context.in_force.forget(&departed.uid);
         }
-        match departed.kind {
-            Kind::ProxyConfig => context.fleets.retire(&(departed.namespace, departed.name), &departed.uid),
-            Kind::LlmProject => context.in_force.forget(&departed.uid),
-            Kind::WitheringToken => {}
+        if let Some(pause) = later {
+            context.departures.look_later(pause, departed);
         }
     })
     .await;
@@ -139,7 +175,7 @@ async fn see_off(context: &Context, told: Told) {
 
 /// Ends what a departed object has left in any of the open databases: its fleet may be gone as well, and which one it was with it. A database
 /// that is opened later is compared with what exists.
-async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) -> Result<(), ReconcileError> {
+async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) -> Result<Left, ReconcileError> {
     let gone = Object {
         kind: departed.kind,
         namespace: departed.namespace.clone(),
@@ -147,10 +183,13 @@ async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) 
         uid: departed.uid.clone(),
         generation: 0,
     };
+    let mut left = Left::Done;
     for live in fleets {
-        leave(context, live, &gone).await?;
+        if leave(context, live, &gone).await? == Left::InUse {
+            left = Left::InUse;
+        }
     }
-    Ok(())
+    Ok(left)
 }
 
 /// Looks for what no watch told of: at the start, whenever a database was opened, after a watch was interrupted, and now and then.
@@ -175,7 +214,7 @@ async fn differences(context: &Context) {
         }
         tokio::select! {
             () = context.departures.doubt.notified() => due = Instant::now(),
-            () = tokio::time::sleep(LOOK_FOR_FLEETS) => {}
+            () = tokio::time::sleep(LOOK_FOR_FLEETS) => context.departures.look_again(),
         }
     }
 }
@@ -222,11 +261,11 @@ async fn rows(context: &Context, live: &LiveFleet) -> store::Result<Vec<Departed
     let tokens = database(live.fleet.owned_tokens(&context.cluster)).await?;
     let projects = projects
         .into_iter()
-        .filter(|row| row.state != ProjectState::Deleted && is_looked_at(&row.owner))
+        .filter(|row| is_looked_at(&row.owner))
         .map(|row| departed(Kind::LlmProject, row.owner));
     let tokens = tokens
         .into_iter()
-        .filter(|row| row.state != TokenState::Revoked && is_looked_at(&row.owner))
+        .filter(|row| is_looked_at(&row.owner))
         .map(|row| departed(Kind::WitheringToken, row.owner));
     Ok(projects.chain(tokens).collect())
 }

@@ -103,6 +103,16 @@ impl Fleets {
         }
     }
 
+    /// Its rows are gone: there is nothing left in that database to be revoked.
+    pub(super) fn purged(&self, live: &Arc<LiveFleet>) {
+        let mut slots = self.lock();
+        if let Some(slot) = slots.get_mut(&live.key)
+            && slot.last.as_ref().is_some_and(|last| Arc::ptr_eq(last, live))
+        {
+            slot.last = None;
+        }
+    }
+
     /// The store of a target; the one that was open for another target is no longer the fleet's.
     pub(super) fn store_of(&self, key: &Key, target: &Target) -> Option<Store> {
         let mut slots = self.lock();

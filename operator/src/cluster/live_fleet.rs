@@ -26,6 +26,8 @@ pub(crate) struct LiveFleet {
     own: Mutex<BTreeSet<FeedVersion>>,
     /// Whether it answered and took writes at the follower's last sample.
     answers: AtomicBool,
+    /// Whether the row says that the rows go with their ProxyConfig.
+    goes: AtomicBool,
     /// The task that follows the feed.
     follower: OnceLock<AbortHandle>,
 }
@@ -39,6 +41,7 @@ impl LiveFleet {
             base_url,
             own: Mutex::default(),
             answers: AtomicBool::new(false),
+            goes: AtomicBool::new(false),
             follower: OnceLock::new(),
         }
     }
@@ -81,6 +84,16 @@ impl LiveFleet {
     /// Whether it answered and took writes when it was last sampled: a pause after a failure is over then.
     pub(crate) fn answers(&self) -> bool {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the row says that the rows go with their ProxyConfig.
+    pub(crate) fn note_goes(&self, goes: bool) {
+        self.goes.store(goes, Ordering::Relaxed);
+    }
+
+    /// Whether the rows go with their ProxyConfig, as far as was seen: if not, a database that is gone as well is not asked.
+    pub(crate) fn goes(&self) -> bool {
+        self.goes.load(Ordering::Relaxed)
     }
 
     /// The task that follows its feed ends with it.

@@ -8,7 +8,7 @@ use futures_util::future::try_join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use secrecy::{ExposeSecret as _, SecretString};
-use store::{Claim, DbTime, KeyRing, ResourceUid, SchemaInfo, SealingKey};
+use store::{Claim, DbTime, DeletionPolicy, KeyRing, ResourceUid, SchemaInfo, SealingKey};
 
 use super::children::{self, Wanted};
 use super::context::Context;
@@ -16,6 +16,7 @@ use super::database::{self, Access, url_digest};
 use super::driven::resource;
 use super::failure::{ReconcileError, api};
 use super::fleets::{NotLive, Target};
+use super::pods;
 use super::references::Key;
 use super::workload::boot_hash::BootInputs;
 use super::workload::deployment::{Pods, deployment, image};
@@ -23,7 +24,7 @@ use super::workload::disruption_budget::disruption_budget;
 use super::workload::secrets::{CLAIM_ANNOTATION, ENCRYPTION_KEY, TOKEN_KEY, text};
 use super::workload::services::services;
 use super::workload::{Parent, labels};
-use crate::fleet::{Child, ChildKind, ChildSeen, ClaimSeen, DatabaseSeen, FleetObserved, Rollout, SecretStanding, Shown};
+use crate::fleet::{Child, ChildKind, ChildSeen, ClaimSeen, DatabaseSeen, FleetObserved, PodTrouble, Remains, Rollout, SecretStanding, Shown};
 use crate::memory::Memory;
 use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
@@ -44,6 +45,7 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
         rows: Vec::new(),
         base_url: parent.base_url(),
         fleet: None,
+        remains: Remains::Nothing,
     };
     if seen.resource.is_gone() {
         context.fleets.retire(&key, &seen.resource.object.uid);
@@ -67,11 +69,18 @@ pub(crate) async fn observe(context: &Context, object: &ProxyConfig, memory: Mem
     {
         let read = async {
             let rows = super::failure::database(live.fleet.providers()).await?;
+            let deletion = super::failure::database(live.fleet.deletion()).await?;
             let replicas = super::failure::database(live.replicas()).await?;
-            Ok::<_, store::StoreError>((rows, replicas, super::failure::database(live.now()).await?))
+            Ok::<_, store::StoreError>((rows, deletion, replicas, super::failure::database(live.now()).await?))
         };
         match read.await {
-            Ok((rows, replicas, now)) => (seen.rows, seen.resource.replicas, seen.resource.now) = (rows, replicas, now),
+            Ok((rows, deletion, replicas, now)) => {
+                (seen.rows, seen.resource.replicas, seen.resource.now) = (rows, replicas, now);
+                live.note_goes(deletion.policy == DeletionPolicy::Delete);
+                if let Some(fleet) = &mut seen.fleet {
+                    fleet.deletion = Some(deletion);
+                }
+            }
             // It went away between the look and the reads.
             Err(error) => {
                 let why = NotLive::because(&error);
@@ -126,6 +135,8 @@ struct EncryptionKey {
     standing: SecretStanding,
     /// Whether our own annotation proves it ours.
     marked: bool,
+    /// Whether it goes with this ProxyConfig; nothing if it is not there.
+    goes: Option<bool>,
     text: Option<SecretString>,
     ring: Option<KeyRing>,
 }
@@ -166,15 +177,18 @@ impl Look<'_> {
             open.is_some_and(|(target, _)| target.url == url_digest(&url.url))
         };
         let held = url.as_ref().is_ok_and(is_open);
-        let (children, rollout) = self.children(url.as_ref().ok(), &encryption, &claim).await?;
+        let (children, rollout, trouble) = self.children(url.as_ref().ok(), &encryption, &claim).await?;
         Ok(FleetObserved {
             management,
             encryption: encryption.standing,
+            key_goes: encryption.goes,
+            deletion: None,
             database,
             held,
             newest_schema: SchemaInfo::NEWEST,
             children,
             rollout,
+            trouble,
             shown: Shown {
                 image: image(&self.object.spec, &self.context.options.image),
                 selector: labels::selector_text(&self.parent.name),
@@ -209,6 +223,7 @@ impl Look<'_> {
             return Ok(EncryptionKey {
                 standing: SecretStanding::Absent,
                 marked: false,
+                goes: None,
                 text: None,
                 ring: None,
             });
@@ -220,7 +235,19 @@ impl Look<'_> {
             None => Err("it has no value"),
             Some(text) => SealingKey::from_base64(text.expose_secret()),
         };
+        let owners = secret.metadata.owner_references.iter().flatten();
+        let another = owners
+            .filter(|owner| owner.controller == Some(true))
+            .find(|owner| owner.uid != self.parent.uid);
         let (standing, ring) = match read {
+            // One of the same name that is gone takes it along: whatever is sealed with it now would be lost.
+            Ok(_) if another.is_some() => {
+                let message = format!(
+                    "Secret {}/{name} belongs to another object and goes with it; it is waited for, and a fresh key is made then",
+                    self.parent.namespace
+                );
+                (SecretStanding::Foreign(message), None)
+            }
             Ok(key) => (SecretStanding::Good, Some(KeyRing::single(key))),
             Err(why) => {
                 let message = format!(
@@ -233,6 +260,7 @@ impl Look<'_> {
         Ok(EncryptionKey {
             standing,
             marked,
+            goes: Some(self.parent.owns(&secret.metadata)),
             text: found,
             ring,
         })
@@ -311,7 +339,7 @@ impl Look<'_> {
         url: Option<&DatabaseUrl>,
         encryption: &EncryptionKey,
         claim: &Claim,
-    ) -> Result<(Vec<ChildSeen>, Option<Rollout>), ReconcileError> {
+    ) -> Result<(Vec<ChildSeen>, Option<Rollout>, Option<PodTrouble>), ReconcileError> {
         let (parent, spec) = (self.parent, &self.object.spec);
         let name = parent.names.deployment.clone();
         let mut wanted: Vec<Wanted> = services(parent)
@@ -347,13 +375,18 @@ impl Look<'_> {
         let looks = wanted
             .into_iter()
             .map(|wanted| children::look(&self.context.client, &self.context.fleets, parent, wanted));
-        let (mut seen, mut rollout) = (Vec::new(), None);
+        let (mut seen, mut rollout, mut trouble) = (Vec::new(), None, None);
         for (child, found) in try_join_all(looks).await? {
-            if child.needs_database {
-                rollout = found.as_ref().map(|found| children::rollout(found, spec.replicas()));
+            if let Some(found) = found.filter(|_| child.needs_database) {
+                let stands = children::rollout(&found, spec.replicas());
+                if !stands.is_whole() {
+                    let selector = labels::selector_text(&parent.name);
+                    trouble = pods::look(&self.context.client, &parent.namespace, &selector, children::boot_hash(&found)).await?;
+                }
+                rollout = Some(stands);
             }
             seen.push(child);
         }
-        Ok((seen, rollout))
+        Ok((seen, rollout, trouble))
     }
 }

@@ -79,6 +79,7 @@ fn api_write(effect: &Effect) -> Option<(&'static str, &'static str)> {
         Effect::SetStatus(Status::Project(_)) => Some(("llmprojects/status", "patch")),
         Effect::SetStatus(Status::Token(_)) => Some(("witheringtokens/status", "patch")),
         Effect::Fleet(FleetEffect::GenerateSecret(_)) => Some(("secrets", "create")),
+        Effect::Fleet(FleetEffect::TieKey(_)) => Some(("secrets", "patch")),
         Effect::Fleet(FleetEffect::Apply(child)) => Some((child.kind().as_str(), "patch")),
         Effect::Fleet(FleetEffect::DeleteChild(child)) => Some((child.kind.as_str(), "delete")),
         _ => None,

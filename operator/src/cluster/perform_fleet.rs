@@ -41,10 +41,56 @@ pub(crate) async fn perform(context: &Context, object: &Object, effect: &FleetEf
                 wake_dependants(context, &live);
             }
         }
+        FleetEffect::SetDeletion(policy) => {
+            if let Some((_, live)) = context.fleets.open_for(&key) {
+                super::failure::database(live.fleet.set_deletion(*policy, &object.uid)).await?;
+            }
+        }
+        FleetEffect::TieKey(goes) => return tie_key(context, &parent, *goes).await,
+        FleetEffect::Purge => {
+            let claim = claim(context, &object.namespace, &object.name);
+            database::purge(&context.fleets, &key, &claim).await;
+        }
         FleetEffect::Apply(child) => return children::apply(&context.client, &context.fleets, &key, child).await,
         FleetEffect::DeleteChild(child) => return children::delete(&context.client, &key.0, child).await,
     }
     Ok(Outcome::Done(None))
+}
+
+/// Makes the fleet the owner of the Secret with its encryption key, or not its owner any more; the other owners stay.
+async fn tie_key(context: &Context, parent: &Parent, goes: bool) -> Result<Outcome, ReconcileError> {
+    let (name, secrets): (_, Api<Secret>) = (
+        &parent.names.encryption_secret,
+        Api::namespaced(context.client.clone(), &parent.namespace),
+    );
+    let Some(found) = api(secrets.get_opt(name)).await? else {
+        return Ok(Outcome::Overtaken);
+    };
+    let others = found
+        .metadata
+        .owner_references
+        .into_iter()
+        .flatten()
+        .filter(|owner| owner.uid != parent.uid);
+    let owners: Vec<_> = others.chain(goes.then(|| parent.owner_reference())).collect();
+    let patch = serde_json::json!({"metadata": {"resourceVersion": found.metadata.resource_version, "ownerReferences": owners}});
+    match api(secrets.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Merge(patch))).await {
+        Ok(_) => {
+            let what = if goes { "goes with its fleet" } else { "stays without its fleet" };
+            tracing::info!(
+                namespace = parent.namespace,
+                name,
+                "from now on the Secret with the encryption key {what}"
+            );
+            Ok(Outcome::Done(None))
+        }
+        Err(ApiFailure::Overtaken | ApiFailure::Missing) => Ok(Outcome::Overtaken),
+        Err(ApiFailure::Refused(why)) => Ok(Outcome::Failed(format!(
+            "Secret {}/{name} cannot be changed as spec.deletionPolicy wants it: {why}",
+            parent.namespace
+        ))),
+        Err(failure @ ApiFailure::Unavailable { .. }) => Err(failure.into()),
+    }
 }
 
 /// Everybody who waits for this database may go on.

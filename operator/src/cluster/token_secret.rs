@@ -81,16 +81,18 @@ impl Found {
             formats.push(SecretFormat::OpenAI);
         }
         let is_ours = written_for.as_deref() == Some(token);
+        let owners = secret.metadata.owner_references.clone().unwrap_or_default();
         Self {
             seen: SecretSeen::Present(SecretContent {
                 version: SecretVersion(secret.metadata.resource_version.clone().unwrap_or_default()),
                 value: value.and_then(|value| TokenValue::parse(value).ok()),
                 base_url: entry(OPENAI_URL).map(ToOwned::to_owned),
                 formats,
+                owned: Some(owners.iter().any(|owner| owner.uid == token)),
                 is_ours: Some(is_ours),
             }),
             written_for,
-            owners: secret.metadata.owner_references.clone().unwrap_or_default(),
+            owners,
         }
     }
 }
@@ -103,7 +105,7 @@ pub(crate) fn build(token: &Object, write: &SecretWrite) -> Secret {
             name: Some(write.name.clone()),
             labels: Some(labels(token)),
             annotations: Some(annotations(token)),
-            owner_references: Some(vec![owner(token)]),
+            owner_references: write.owned.then(|| vec![owner(token)]),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.to_owned()),
@@ -136,8 +138,9 @@ pub(crate) fn patch(token: &Object, write: &SecretWrite, expected: &SecretVersio
         "annotations": annotations(token),
     });
     let owners = found.map(|found| found.owners.as_slice()).unwrap_or_default();
-    if !owners.iter().any(|owner| owner.uid == token.uid.as_str()) {
-        let all: Vec<OwnerReference> = owners.iter().cloned().chain([owner(token)]).collect();
+    if write.owned != owners.iter().any(|owner| owner.uid == token.uid.as_str()) {
+        let others = owners.iter().filter(|owner| owner.uid != token.uid.as_str()).cloned();
+        let all: Vec<OwnerReference> = others.chain(write.owned.then(|| owner(token))).collect();
         metadata["ownerReferences"] = json!(all);
     }
     json!({"metadata": metadata, "data": entries})
@@ -208,6 +211,7 @@ mod tests {
             value: TokenValue::mint(),
             base_url: "http://main.shop.svc:8080/v1".to_owned(),
             formats: formats.to_vec(),
+            owned: true,
             repair: false,
             expect: None,
         }
@@ -294,6 +298,28 @@ mod tests {
             .map(|owner| owner["uid"].as_str().unwrap())
             .collect();
         assert_eq!(uids, ["uid-9", "uid-1"]);
+    }
+
+    #[test]
+    fn an_orphans_secret_has_no_owner_and_keeps_those_of_others() {
+        let orphan = SecretWrite {
+            owned: false,
+            ..write(SecretFormat::ALL)
+        };
+        assert!(build(&token("web"), &orphan).metadata.owner_references.is_none());
+        let mut secret = stored(&write(SecretFormat::ALL));
+        assert_eq!(content(&Found::read(&secret, "uid-1")).owned, Some(true));
+        let mut other = owner(&token("web"));
+        other.uid = "uid-9".to_owned();
+        secret.metadata.owner_references.as_mut().unwrap().push(other);
+        let patch = patch(
+            &token("web"),
+            &orphan,
+            &SecretVersion("7".to_owned()),
+            Some(&Found::read(&secret, "uid-1")),
+        );
+        let owners = patch["metadata"]["ownerReferences"].as_array().unwrap();
+        assert_eq!((owners.len(), owners[0]["uid"].as_str()), (1, Some("uid-9")));
     }
 
     #[test]

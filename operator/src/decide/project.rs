@@ -5,7 +5,7 @@ use crds::conditions::{Condition, ConditionStatus, ConditionType, Finding, merge
 use crds::events::EventReason;
 use crds::{LlmProjectStatus, ProjectProvider, Reason};
 use secrecy::ExposeSecret;
-use store::{CredentialSpec, ProjectSpec, ProjectState, ProjectView};
+use store::{CredentialSpec, DeletionPolicy, ProjectSpec, ProjectState, ProjectView};
 
 use super::{programmed, report};
 use crate::effect::{Decision, Effect, Notice, Status};
@@ -14,14 +14,11 @@ use crate::observed::{CredentialSeen, FleetSeen, ProjectObserved};
 /// Decides the next effect for an LLMProject.
 pub(super) fn decide(seen: &ProjectObserved) -> Decision {
     if is_leaving(seen) {
-        return Decision {
-            effect: leave(seen),
-            recheck_at: None,
-        };
+        return leave(seen);
     }
     let findings = findings(seen);
     let recheck_at = findings.iter().find_map(|finding| programmed::recheck(finding, seen.resource.now));
-    let effect = put_project(seen).or_else(|| {
+    let effect = put_project(seen).or_else(|| note_deletion(seen)).or_else(|| {
         let notices = notices(seen, &findings);
         report::report(&seen.resource, status(seen, &findings), notices, Status::Project)
     });
@@ -33,13 +30,37 @@ fn is_leaving(seen: &ProjectObserved) -> bool {
     seen.resource.is_gone() || seen.row.as_ref().is_some_and(|row| row.state == ProjectState::Deleted)
 }
 
-/// Nothing is forgotten while the row is unknown.
-fn leave(seen: &ProjectObserved) -> Option<Effect> {
+/// Nothing is forgotten while the row is unknown. Rows that are to go do so once no replica serves anything of them any more.
+fn leave(seen: &ProjectObserved) -> Decision {
+    let now = |effect| Decision {
+        effect: Some(effect),
+        recheck_at: None,
+    };
     match (&seen.fleet, &seen.row) {
-        (FleetSeen::NotReady { .. }, _) => None,
-        (_, Some(row)) if row.state != ProjectState::Deleted => Some(Effect::DeleteProject(row.id)),
-        _ => Some(Effect::Forget(seen.resource.object.uid.clone())),
+        (FleetSeen::NotReady { .. }, _) => Decision {
+            effect: None,
+            recheck_at: None,
+        },
+        (_, Some(row)) if row.state != ProjectState::Deleted => now(Effect::DeleteProject(row.id)),
+        (_, Some(row)) if row.deletion == DeletionPolicy::Delete => {
+            let acknowledged = programmed::programmed(row.takeaway_version, &seen.resource.replicas);
+            match programmed::recheck(&acknowledged, seen.resource.now) {
+                None => now(Effect::PurgeProject(row.id)),
+                later => Decision {
+                    effect: None,
+                    recheck_at: later,
+                },
+            }
+        }
+        _ => now(Effect::Forget(seen.resource.object.uid.clone())),
     }
+}
+
+/// What a deletion is to mean stands in the row, for the spec is gone by then.
+fn note_deletion(seen: &ProjectObserved) -> Option<Effect> {
+    let row = seen.row.as_ref().filter(|_| seen.resource.spec_counts())?;
+    let policy = super::deletion_policy(seen.resource.spec.deletion_policy);
+    (row.deletion != policy).then_some(Effect::SetProjectDeletion { project: row.id, policy })
 }
 
 /// The row must say what the spec says. What cannot be resolved stays as it last was; a project that was never whole has no row. One that its fleet

@@ -1,7 +1,9 @@
 //! A ProxyConfig: its providers are rows that every replica follows. What an executor builds around it (a Deployment, a claim) is the executor's.
 //! It refuses to know projects and tokens.
 
+mod deletion;
 mod fleet;
+mod pods;
 
 use crds::conditions::{Condition, ConditionType, Finding, merge};
 use crds::events::EventReason;
@@ -14,19 +16,17 @@ use crate::effect::{Decision, Effect, Notice, Status};
 use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
 
-/// Decides the next effect for a ProxyConfig. A deleted one is forgotten; the fleet's rows stay, so that the same name can claim them again.
+/// Decides the next effect for a ProxyConfig.
 pub(super) fn decide(seen: &ProxyConfigObserved) -> Decision {
     if seen.resource.is_gone() {
-        return Decision {
-            effect: Some(Effect::Forget(seen.resource.object.uid.clone())),
-            recheck_at: None,
-        };
+        return deletion::leave(seen);
     }
     let findings = findings(seen);
     let recheck_at = findings.iter().find_map(|finding| programmed::recheck(finding, seen.resource.now));
     let recheck_at = [recheck_at, fleet::recheck(seen)].into_iter().flatten().min();
     let effect = fleet::before_rows(seen)
         .or_else(|| rows_may_be_written(seen).then(|| put_providers(seen)).flatten())
+        .or_else(|| deletion::note(seen, seen.fleet.as_deref()?))
         .or_else(|| fleet::after_rows(seen))
         .or_else(|| {
             let notices = notices(seen, &findings);
@@ -87,7 +87,7 @@ fn findings(seen: &ProxyConfigObserved) -> Vec<Finding> {
     );
     let progress = report::progress(&ready);
     findings.push(ready);
-    findings.extend(fleet::progressing(seen));
+    findings.extend(pods::progressing(seen));
     findings.extend(progress);
     findings
 }

@@ -57,6 +57,7 @@ pub(crate) fn progress(ready: &Finding) -> Option<Finding> {
         | Reason::MigrationFailed
         | Reason::EncryptionKeyMismatch
         | Reason::RolloutFailed
+        | Reason::ImagePullFailed
         | Reason::Revoked
         | Reason::RevokedByManage => ConditionType::Stalled,
         Reason::Inactive | Reason::ProjectInactive | Reason::Suspended | Reason::RequestsExhausted => return None,

@@ -7,11 +7,12 @@ mod timing;
 mod unavailable;
 mod verdict;
 
-use store::{RevisionState, RevokedBy, TokenChange, TokenState, TokenValue};
+use store::{RevisionState, RevokedBy, TokenChange, TokenDeletionPolicy, TokenState, TokenValue};
 
 use self::facts::{Facts, Holding};
 use super::report;
 use crate::effect::{Decision, Effect, SecretVersion, SecretWrite, Status};
+use crate::memory::Dress;
 use crate::observed::{ProjectSeen, TokenObserved};
 
 /// Decides the next effect for a WitheringToken.
@@ -59,6 +60,13 @@ fn is_leaving(facts: &Facts<'_>) -> bool {
 
 /// Deletion, in an order in which a crash leaves nothing behind: the values die, the Secret goes, and only then is the resource forgotten.
 fn leave(facts: &Facts<'_>) -> Option<Effect> {
+    // An orphan's values live to their ends, and its Secret stays as it stands.
+    if facts
+        .row
+        .is_some_and(|row| row.deletion == TokenDeletionPolicy::Orphan && row.state != TokenState::Revoked)
+    {
+        return Some(Effect::Forget(facts.seen.resource.object.uid.clone()));
+    }
     if let Some(row) = facts.row.filter(|row| row.state != TokenState::Revoked) {
         return Some(Effect::Revoke {
             token: row.id,
@@ -123,12 +131,13 @@ fn write(facts: &Facts<'_>, value: TokenValue, repair: bool, expect: Option<Secr
         value,
         base_url: facts.seen.base_url.clone(),
         formats: facts.seen.formats.clone(),
+        owned: facts.is_owned(),
         repair,
         expect,
     })
 }
 
-/// State, limit and a shortened lifetime hold at once, for the revisions that live; of a spec that does not count only the state, which is good
+/// State, limit, a shortened lifetime and what a deletion means hold at once, for the revisions that live; of a spec that does not count only the state, which is good
 /// by itself.
 fn adjust(facts: &Facts<'_>) -> Option<Effect> {
     let row = living(facts)?;
@@ -149,8 +158,9 @@ fn adjust(facts: &Facts<'_>) -> Option<Effect> {
         max_requests: (counts && limit != row.max_requests).then_some(limit),
         clamp_ends: clamped.filter(|_| counts && in_hand(facts).is_none()).map(|(_, end)| end),
         secret_name: None,
+        deletion: Some(facts.deletion()).filter(|deletion| counts && *deletion != row.deletion),
     };
-    let nothing = change.state.is_none() && change.max_requests.is_none() && change.clamp_ends.is_none();
+    let nothing = change.state.is_none() && change.max_requests.is_none() && change.clamp_ends.is_none() && change.deletion.is_none();
     (!nothing).then_some(Effect::ChangeToken { token: row.id, change })
 }
 
@@ -183,7 +193,7 @@ fn rename(facts: &Facts<'_>) -> Option<Effect> {
     Some(Effect::ChangeToken { token: row.id, change })
 }
 
-/// A changed address and changed formats rewrite the Secret around the same value.
+/// A changed address, changed formats and another owner rewrite the Secret around the same value.
 fn rewrite(facts: &Facts<'_>) -> Option<Effect> {
     living(facts)?;
     let (memory, now) = (&facts.seen.resource.memory, facts.seen.resource.now);
@@ -194,8 +204,12 @@ fn rewrite(facts: &Facts<'_>) -> Option<Effect> {
     if !facts.holds_active(&facts.home) || blocked || facts.is_dressed(content) {
         return None;
     }
-    let as_written = |(formats, base_url): &(Vec<_>, String)| *formats == facts.seen.formats && *base_url == facts.seen.base_url;
-    let repair = memory.written.as_ref().is_some_and(as_written);
+    let dress = Dress {
+        formats: facts.seen.formats.clone(),
+        base_url: facts.seen.base_url.clone(),
+        owned: facts.is_owned(),
+    };
+    let repair = memory.written.as_ref() == Some(&dress);
     if repair && memory.contention.until(now).is_some() {
         return None;
     }

@@ -142,6 +142,7 @@ fn content(bytes: &[u8]) -> SecretContent {
         formats: if last(KEY).is_some() { FORMATS.to_vec() } else { Vec::new() },
         value: last(KEY).and_then(|value| TokenValue::parse(value).ok()),
         base_url: last(BASE_URL).map(str::to_owned),
+        owned: None,
         is_ours: None,
     }
 }
@@ -157,6 +158,7 @@ mod tests {
             value: value.clone(),
             base_url: "http://127.0.0.1:1/v1".to_owned(),
             formats: FORMATS.to_vec(),
+            owned: true,
             repair: false,
             expect,
         }

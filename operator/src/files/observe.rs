@@ -13,6 +13,7 @@ use super::env_file::{EnvDir, FORMATS};
 use super::manifest::{Spec, secret_name};
 use super::object_key::ObjectKey;
 use super::world::{Known, World};
+use crate::fleet::Remains;
 use crate::memory::Memory;
 use crate::object::{Object, Resource};
 use crate::observed::{CredentialSeen, FleetSeen, Observed, ProjectObserved, ProjectSeen, ProxyConfigObserved, SecretClaim, TokenObserved};
@@ -41,6 +42,7 @@ impl Observer<'_> {
                 rows: world.providers.clone(),
                 base_url: self.base_url.to_owned(),
                 fleet: None,
+                remains: Remains::Nothing,
             }),
             Spec::Project(spec) => Observed::Project(ProjectObserved {
                 resource: resource(world, key, known, spec.clone(), memory),

@@ -145,3 +145,42 @@ async fn a_key_piped_in_once_is_sealed_and_serves_after_a_restart_without_it() {
         );
     }
 }
+
+#[tokio::test]
+async fn an_orphans_file_stays_and_works_to_its_end() {
+    let mut home = issued().await;
+    home.write("token.yaml", &token("web", "maxRequests: 5\n  deletionPolicy: Orphan"));
+    home.settled().await;
+    let value = home.value("web").unwrap();
+    home.remove("token.yaml");
+    home.settled().await;
+    assert!(home.object("WitheringToken", "web").await.is_none());
+    assert!(home.serves(&value).await && home.value("web").unwrap() == value);
+    home.advance(31 * MINUTE).await;
+    home.settled().await;
+    assert!(
+        !home.serves(&value).await && home.value("web").unwrap() == value,
+        "it is nobody's to renew"
+    );
+    // Another token of that name does not take what is not its own.
+    home.write("token.yaml", &token("web", ""));
+    home.settled().await;
+    assert_eq!(home.ready("web").await, "False SecretConflict");
+}
+
+#[tokio::test]
+async fn a_deleted_projects_rows_stay_or_go_as_it_says() {
+    for (policy, left) in [("Retain", 1), ("Delete", 0)] {
+        let mut home = issued().await;
+        let project = fs::read_to_string(home.manifests().join("project.yaml")).unwrap();
+        home.write("project.yaml", &format!("{}\n  deletionPolicy: {policy}\n", project.trim_end()));
+        home.settled().await;
+        let value = home.value("web").unwrap();
+        home.remove("project.yaml");
+        home.settled().await;
+        assert!(!home.serves(&value).await, "{policy}");
+        assert_eq!(home.fleet.projects().await.unwrap().len(), left, "{policy}");
+        assert_eq!(home.fleet.tokens().await.unwrap().len(), left, "{policy}");
+        assert!(home.object("LLMProject", "shop").await.is_none(), "{policy}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::Locked;
 use crate::clock::DbTime;
+use crate::deletion::TokenDeletionPolicy;
 use crate::error::{Result, StoreError};
 use crate::feed::{FeedVersion, Subject};
 use crate::fleet::Fleet;
@@ -20,6 +21,8 @@ pub struct TokenChange {
     pub clamp_ends: Option<DbTime>,
     /// Where its value is delivered from now on.
     pub secret_name: Option<String>,
+    /// What becomes of it when its resource is deleted.
+    pub deletion: Option<TokenDeletionPolicy>,
 }
 
 impl Fleet {
@@ -65,6 +68,11 @@ impl Fleet {
                 id.as_str(),
                 secret
             )?;
+            changed = true;
+        }
+        if let Some(deletion) = change.deletion.filter(|deletion| *deletion != found.deletion) {
+            let update = "UPDATE tokens SET deletion_policy = $3 WHERE fleet_id = $1 AND id = $2";
+            sql!(tx, exec, update, key.as_str(), id.as_str(), deletion.as_stored())?;
             changed = true;
         }
 

@@ -183,7 +183,7 @@ impl Fleet {
             VALUES ($1, $2, $3, 'Resource', $4, $5, $6, $7, 'Active', (SELECT now_ms FROM clock), $8, $9, $10,
                 (SELECT now_ms FROM clock), (SELECT now_ms FROM clock))
             ON CONFLICT (fleet_id, owner_cluster, owner_uid) DO UPDATE SET version = tokens.version + 1
-            RETURNING id, project_id, state, period, max_requests, secret_name, namespace, name";
+            RETURNING id, project_id, state, period, max_requests, secret_name, deletion_policy, namespace, name";
         let fresh = TokenId::new();
         let (cluster, uid, namespace, name) = new.owner.columns();
         let (project, max, secret) = (new.project.to_string(), new.max_requests.map(stored), new.secret_name.as_str());

@@ -59,6 +59,7 @@ async fn what_already_stands_so_writes_nothing(database: Database) {
         max_requests: Some(Some(10)),
         clamp_ends: None,
         secret_name: Some("app".into()),
+        deletion: Some(store::TokenDeletionPolicy::Revoke),
     };
     assert_eq!(fleet.change_token(token.id, &same).await.unwrap(), head);
     assert_eq!(fleet.change_token(token.id, &TokenChange::default()).await.unwrap(), head);

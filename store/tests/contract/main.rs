@@ -5,6 +5,7 @@
 mod audit;
 mod claims;
 mod concurrency;
+mod deletion;
 mod feed;
 mod files;
 mod grants;

@@ -1,9 +1,12 @@
-//! `control-plane build` makes the programs of the tests' control plane, so that no test has to; `control-plane run COMMAND…` runs a command with
-//! KUBECONFIG leading to a control plane that is started for it and gone afterwards. Its exit code is the command's.
+//! `control-plane build` makes the programs of the tests' control plane, their node, and the charts' tests, so that no test has to;
+//! `control-plane run COMMAND…` runs a command with KUBECONFIG leading to a control plane that is started for it and gone afterwards. Its exit code
+//! is the command's.
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Command, ExitCode};
 
+use testkit::charts;
+use testkit::cluster::node::Node;
 use testkit::cluster::programs::Programs;
 use testkit::cluster::{Cluster, User};
 
@@ -18,7 +21,17 @@ fn main() -> ExitCode {
             eprintln!("control-plane: {why}");
             ExitCode::FAILURE
         }
-        (Some("build"), None, Ok(_)) => ExitCode::SUCCESS,
+        (Some("build"), None, Ok(_)) => {
+            if let Err(why) = charts::build() {
+                eprintln!("control-plane: {why}");
+                return ExitCode::FAILURE;
+            }
+            // A developer without root goes on without; the tests of the node say so, and fail in CI.
+            if let Err(why) = Node::possible() {
+                eprintln!("control-plane: the tests on a real node will prove nothing here: {why}");
+            }
+            ExitCode::SUCCESS
+        }
         (Some("run"), Some(program), Ok(_)) => {
             let cluster = Cluster::options().with_controllers().start();
             let mut command = Command::new(&program);

@@ -3,7 +3,7 @@
 //! whatever ends it.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 mod agents;
@@ -30,7 +30,7 @@ const READY: Duration = Duration::from_secs(180);
 pub struct Node {
     // Dropped from top to bottom: what writes to the API server before it, the machine with everything that is left in it, the run folder last.
     _kube_proxy: Inmate,
-    kubelet: Option<Inmate>,
+    kubelet: Mutex<Option<Inmate>>,
     _name_server: Inmate,
     runtime: Runtime,
     _scheduler: Kept,
@@ -38,11 +38,10 @@ pub struct Node {
     cluster: Cluster,
     network: Network,
     programs: Programs,
-    _turn: MutexGuard<'static, ()>,
 }
 
-/// Tests of one process take turns: a node takes a core and 600 MB.
-static TURN: Mutex<()> = Mutex::new(());
+/// Nodes of one process start one after the other: a start takes both cores of a small machine, and a node that runs takes 600 MB and little else.
+static START: Mutex<()> = Mutex::new(());
 
 impl Node {
     /// Why this machine cannot be a node, in one line.
@@ -56,33 +55,29 @@ impl Node {
         Programs::find().map(|_| ())
     }
 
-    /// Starts one, or says loudly on standard error that this machine cannot be a node. In CI that is a failure: no test is skipped there.
+    /// Starts one and waits until it is Ready, or says loudly on standard error that this machine cannot be a node. In CI that is a failure: no test
+    /// is skipped there. Nothing stands on its control plane but what Kubernetes brings.
     ///
     /// # Panics
-    /// In CI, if it is not possible; as [`Node::start`].
+    /// In CI, if it is not possible; with the log of what does not start.
     #[must_use]
     pub fn start_where_possible() -> Option<Self> {
         match Self::possible() {
             Ok(()) => Some(Self::start()),
             Err(why) => {
                 assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{why}");
-                eprintln!("\n*** SKIPPED: {why}. This test proves nothing here. ***\n");
+                say(&format!("\n*** SKIPPED: {why}. This test proves nothing here. ***\n"));
                 None
             }
         }
     }
 
-    /// Starts one and waits until it is Ready.
-    ///
-    /// # Panics
-    /// With the log of what does not start.
-    #[must_use]
-    pub fn start() -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    fn start() -> Self {
+        let _one_at_a_time = START.lock().unwrap_or_else(PoisonError::into_inner);
         let begun = Instant::now();
         let programs = Programs::find().unwrap_or_else(|why| panic!("{why}"));
         let network = Network::free();
-        let cluster = Cluster::options().with_network(network).start();
+        let cluster = Cluster::options().bare().with_network(network).start();
         let folder = cluster.folder();
         let group = machine::group_name();
         let scheduler = agents::scheduler(&cluster, &programs);
@@ -90,7 +85,7 @@ impl Node {
         let runtime = Runtime::start(&machine, folder, network, &programs);
         let node = Self {
             _kube_proxy: agents::kube_proxy(&machine, &cluster, network, &programs),
-            kubelet: Some(agents::kubelet(&machine, &cluster, network, &programs)),
+            kubelet: Mutex::new(Some(agents::kubelet(&machine, &cluster, network, &programs))),
             _name_server: agents::name_server(&machine, &cluster, network, &programs),
             runtime,
             _scheduler: scheduler,
@@ -98,7 +93,6 @@ impl Node {
             cluster,
             network,
             programs,
-            _turn: turn,
         };
         node.wait_until_ready();
         eprintln!("a node is ready after {:.1} s", begun.elapsed().as_secs_f64());
@@ -108,7 +102,8 @@ impl Node {
     fn wait_until_ready(&self) {
         let ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}/{.items[*].spec.taints}";
         wait::until("the node is Ready", READY, || {
-            let kubelet = self.kubelet.as_ref().expect("the kubelet runs");
+            let kubelet = self.kubelet.lock().unwrap_or_else(PoisonError::into_inner);
+            let kubelet = kubelet.as_ref().expect("the kubelet runs");
             assert!(!kubelet.has_ended(), "the kubelet ends:\n{}", kubelet.last_words());
             std::thread::sleep(Duration::from_millis(100));
             self.cluster.kubectl(&["get", "nodes", "-o", ready]).stdout == "True/"
@@ -141,10 +136,37 @@ impl Node {
         self.runtime.import(&self.machine, &self.programs, image);
     }
 
+    /// Gives an image that the node knows a further name.
+    ///
+    /// # Panics
+    /// If containerd refuses.
+    pub fn name_image(&self, known: &str, further: &str) {
+        self.runtime.name_image(&self.machine, &self.programs, known, further);
+    }
+
+    /// Gives the pods that come a disk of their own, of so many MiB, and returns where it is. Before the first pod: what stood on the other is lost
+    /// to the kubelet.
+    ///
+    /// # Panics
+    /// If it cannot be mounted.
+    #[must_use]
+    pub fn shrink_disk(&self, mebibytes: u32) -> PathBuf {
+        let disk = agents::disk(&self.cluster);
+        drop(self.kubelet.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let (size, place) = (format!("size={mebibytes}m"), disk.display().to_string());
+        self.machine.succeed(&["mount", "-t", "tmpfs", "-o", &size, "tmpfs", &place]);
+        self.restart_kubelet();
+        disk
+    }
+
     /// Kills the kubelet and starts it again; pods run on meanwhile.
-    pub fn restart_kubelet(&mut self) {
-        drop(self.kubelet.take());
-        self.kubelet = Some(agents::kubelet(&self.machine, &self.cluster, self.network, &self.programs));
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn restart_kubelet(&self) {
+        let mut kubelet = self.kubelet.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(kubelet.take());
+        *kubelet = Some(agents::kubelet(&self.machine, &self.cluster, self.network, &self.programs));
     }
 
     /// Where an image may be written.
@@ -161,4 +183,10 @@ impl Node {
     pub fn run(&self, words: &[&str]) -> String {
         self.machine.succeed(words)
     }
+}
+
+/// Past the test runner, which shows what a test that passes says to nobody.
+fn say(text: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

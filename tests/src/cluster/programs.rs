@@ -150,7 +150,9 @@ impl Recipe {
             return Ok(program);
         }
         self.find_go()?;
-        let draft = folder.join(format!("{name}.draft"));
+        // Of this process alone: a compiler whose process was killed may still be writing its own.
+        remove_drafts(&folder);
+        let draft = folder.join(format!("{name}.{}.draft", std::process::id()));
         eprintln!("building {name} for the tests, once (some minutes) …");
         let begun = Instant::now();
         let mut go = Command::new(&self.go);
@@ -163,6 +165,15 @@ impl Recipe {
         fs::rename(&draft, &program).map_err(fault)?;
         eprintln!("built {name} in {} s", begun.elapsed().as_secs());
         Ok(program)
+    }
+}
+
+/// Removes what a build that was broken off has left. Nobody else builds in this folder: the caller holds its lock.
+fn remove_drafts(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().extension().is_some_and(|end| end == "draft") {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -217,6 +228,24 @@ mod tests {
         fs::write(recipe.module.join("go.sum"), "changed").unwrap();
         assert_ne!(Programs::from(None, &recipe).unwrap().etcd, programs.etcd);
         assert_eq!(count(), 8);
+    }
+
+    #[test]
+    fn what_a_build_that_was_broken_off_has_left_is_no_program_and_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = recipe(folder.path(), "/bin/false");
+        let cache = recipe.folder().unwrap();
+        fs::create_dir_all(&cache).unwrap();
+        fs::write(cache.join("etcd.1.draft"), "half a prog").unwrap();
+        let why = Programs::from(None, &recipe).unwrap_err();
+        assert!(why.contains("go build") && !cache.join("etcd").exists(), "{why}");
+        assert!(!cache.join("etcd.1.draft").exists());
+        let mended = Recipe {
+            go: fake_go(folder.path()).into(),
+            ..recipe
+        };
+        let programs = Programs::from(None, &mended).unwrap();
+        assert_eq!(fs::read_to_string(programs.etcd).unwrap(), "built\n");
     }
 
     #[test]

@@ -30,6 +30,7 @@ enum Story {
     Lose,
     Rename,
     Reformat,
+    Disown,
 }
 
 impl Story {
@@ -56,6 +57,11 @@ impl Story {
             Self::Reformat => drop(
                 installation
                     .patch::<WitheringToken>(name, json!({"spec": {"secret": {"formats": ["Raw"]}}}))
+                    .await,
+            ),
+            Self::Disown => drop(
+                installation
+                    .patch::<WitheringToken>(name, json!({"spec": {"deletionPolicy": "Orphan"}}))
                     .await,
             ),
         }
@@ -98,6 +104,12 @@ impl Story {
             Self::Reformat => {
                 let secret = installation.secret(name).await;
                 is("True", &["Issued"]) && secret.is_some_and(|secret| secret.data.unwrap_or_default().len() == 1)
+            }
+            Self::Disown => {
+                let secret = installation.secret(name).await;
+                let noted = format!("SELECT count(*) FROM tokens WHERE name = '{name}' AND deletion_policy = 'Orphan'");
+                let owners = secret.map(|secret| secret.metadata.owner_references.unwrap_or_default().len());
+                is("True", &["Issued"]) && owners == Some(0) && installation.number(&noted).await == 1
             }
         }
     }
@@ -270,4 +282,9 @@ async fn renaming_a_secret_survives_a_death_after_every_effect() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn other_formats_survive_a_death_after_every_effect() {
     assert!(every_effect_of(Story::Reformat).await >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letting_a_secret_go_survives_a_death_after_every_effect() {
+    assert!(every_effect_of(Story::Disown).await >= 3);
 }

@@ -38,7 +38,18 @@ fn a_pod_with_the_deployments_own_arguments_and_files_serves_and_is_waited_for_w
     stage.says(ConditionType::Available, "False NoReplicas");
     let mut pod = stage.start_pod("main");
     pod.process.wait_until_ready();
+    // It reports to the database, and the Deployment knows of no pod that is ready: Ready says what READY REPLICAS says.
+    stage.until("its replica is counted", SOON, || {
+        let rows = stage.database.number("SELECT COUNT(*) FROM replicas");
+        (rows == 1).then_some(())
+    });
+    stage.patch::<ProxyConfig>("main", &json!({"metadata": {"annotations": {"example.com/poke": "look"}}}));
+    stage.says(ConditionType::Ready, "False NoReplicas");
+    stage.until("the pod is ready by its node's word", SOON, || {
+        (stage.cluster.set_pods_ready(&stage.namespace, true) == 1).then_some(())
+    });
     stage.says(ConditionType::Ready, "True Ready");
+    assert_eq!(stage.fleet("main").status.unwrap().ready_replicas, Some(1));
     let programmed = stage.says(ConditionType::Programmed, "True Programmed");
     assert!(programmed.message.contains("1/1"), "{}", programmed.message);
     let status = stage.fleet("main").status.unwrap();
@@ -93,6 +104,65 @@ fn a_pod_with_the_deployments_own_arguments_and_files_serves_and_is_waited_for_w
     });
     pod.process.stop();
     stage.says(ConditionType::Available, "False NoReplicas");
+    stage.stop();
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_said_within_seconds_and_heals_when_it_is_corrected() {
+    let mut stage = Stage::with_fleet(json!({"replicas": 1, "image": {"tag": "typo"}}));
+    let wait = |reason: &str| {
+        stage.until("its pod waits", SOON, || {
+            (stage.cluster.set_pods_waiting(&stage.namespace, reason) == 1).then_some(())
+        });
+    };
+    wait("ErrImagePull");
+    for about in [ConditionType::Ready, ConditionType::Progressing] {
+        let failed = stage.fleet_says("main", about, "False ImagePullFailed", HEALS);
+        assert!(
+            failed.message.contains("llm-proxy:typo") && failed.message.contains("spec.image"),
+            "{}",
+            failed.message
+        );
+    }
+    stage.says(ConditionType::Stalled, "True ImagePullFailed");
+    let events = stage.until("it is told", SOON, || {
+        let events = stage.kubectl(&["get", "events.events.k8s.io", "-o", "jsonpath={.items[*].note}"]);
+        events.contains("llm-proxy:typo").then_some(events)
+    });
+    assert!(
+        !events.contains("as the node says"),
+        "the node's words change with each attempt: {events}"
+    );
+    // Its next word for the same thing is nothing new.
+    let mark = stage.cluster.audit_mark();
+    wait("ImagePullBackOff");
+    stage.patch::<ProxyConfig>("main", &json!({"metadata": {"annotations": {"example.com/poke": "look"}}}));
+    stage.until("it was looked at again", SOON, || {
+        let asked = stage.cluster.audit_since(mark);
+        asked
+            .iter()
+            .any(|entry| entry.user == User::Operator.name() && entry.resource == "pods" && entry.namespace == stage.namespace)
+            .then_some(())
+    });
+    let written = stage.cluster.writes_since(User::Operator, mark);
+    let written: Vec<_> = written
+        .iter()
+        .filter(|entry| entry.namespace == stage.namespace && entry.resource == "proxyconfigs")
+        .collect();
+    assert!(written.is_empty(), "{written:#?}");
+
+    let before = stage.boot_hash();
+    stage.declare("main", json!({"replicas": 1}));
+    stage.until("the Deployment is corrected", HEALS, || (stage.boot_hash() != before).then_some(()));
+    let mut pod = stage.start_pod("main");
+    pod.process.wait_until_ready();
+    stage.until("the new pod is ready", SOON, || {
+        stage.cluster.set_pods_ready(&stage.namespace, true);
+        let status = stage.fleet("main").status?;
+        let ready = crds::conditions::find(&status.conditions, ConditionType::Ready)?;
+        (ready.status == "True" && status.ready_replicas >= Some(1)).then_some(())
+    });
+    stage.says(ConditionType::Progressing, "False Deployed");
     stage.stop();
 }
 

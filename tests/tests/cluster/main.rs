@@ -13,6 +13,7 @@ mod control_plane;
 mod crash;
 mod crds;
 mod databases;
+mod deletions;
 mod documents;
 mod first_light;
 mod fleet_stage;

@@ -1,7 +1,6 @@
 //! What people see of a story, word for word: `kubectl get -o wide`, the events and `kubectl describe`, with times, uids and keys masked.
 //! A change of a message is a change of a file in `snapshots/`, to be read: `INSTA_UPDATE=always` writes them anew.
 
-mod masks;
 mod scene;
 
 use std::path::Path;

@@ -1,127 +1,89 @@
-//! The chart on a real node beyond the first day: its own first fleet and `helm test`, and where /manage is and is not.
+//! The chart with its own first fleet: installed while the database is down, `helm test`, and where a client in a pod finds /manage and where not.
 
-use std::process::Command;
-
-use testkit::charts;
-use testkit::client::{Connection, Request};
-use testkit::cluster::node::Node;
-use testkit::cluster::{Answer, Cluster, User};
-use testkit::image::{self, Recipe};
+use serde_json::{Value, json};
+use testkit::cluster::User;
 use testkit::postgres::Database;
 use testkit::postgres::wire::Wire;
-use testkit::{program, wait};
 
-const NAMESPACE: &str = "llm-proxy-system";
+use crate::site::{SYSTEM, Site, until};
+use crate::stage::{client, fleet_of};
 
-/// The chart with a first fleet, one pod, on the Echo provider.
-const VALUES: [&str; 3] = [
-    "--set=image.tag=tests",
-    "--set=replicaCount=1",
-    r#"--set-json=defaultProxy={"enabled": true, "name": "default", "spec": {"replicas": 1, "drain": {"preStopSeconds": 0},
-        "database": {"postgres": {"secretRef": {"name": "llm-proxy-database"}}}, "providers": [{"name": "echo", "api": "Echo"}]}}"#,
-];
+use std::time::Duration;
 
-fn helm(cluster: &Cluster, args: &[&str]) -> Answer {
-    let mut command: Command = charts::helm(cluster.folder());
-    command
-        .env("KUBECONFIG", cluster.kubeconfig(User::Admin))
-        .args(["--namespace", NAMESPACE])
-        .args(args);
-    command.output().unwrap().into()
+/// Reads a field in the operator's namespace.
+fn field(site: &Site, object: &str, path: &str) -> String {
+    site.kubectl(&["-n", SYSTEM, "get", object, "-o", &format!("jsonpath={{{path}}}")]).stdout
 }
 
-fn told(cluster: &Cluster) -> String {
-    let asked = |args: &[&str]| cluster.kubectl(&[&["-n", NAMESPACE][..], args].concat()).stdout;
-    [
-        asked(&["get", "llm-proxy", "-o", "yaml"]),
-        asked(&["describe", "pods"]),
-        asked(&["logs", "-l", "app.kubernetes.io/part-of=llm-proxy", "--tail=50", "--prefix"]),
-    ]
-    .concat()
+/// Lists the projects through /manage at a URL, from a pod; returns the client's exit code and what it said.
+fn manage_from_a_pod(site: &Site, name: &str, url: &str) -> (String, String) {
+    let base = format!("--manage-api-base-url={url}");
+    let mut pod = client(name, "default-management", &["manage", "project", "list", &base]);
+    let container = &mut pod["spec"]["containers"][0];
+    container["envFrom"] = Value::Null;
+    let secret = json!({ "name": "default-management", "key": "token" });
+    container["env"] = json!([{ "name": "MANAGEMENT_TOKEN", "valueFrom": { "secretKeyRef": secret } }]);
+    let args = ["-n", SYSTEM, "apply", "-f", "-"];
+    let _ = site.cluster().kubectl_with_input(User::Admin, &args, &pod.to_string()).ok();
+    let (pod, mut code) = (format!("pod/{name}"), String::new());
+    until("the client ends", Duration::from_secs(90), || {
+        code = field(site, &pod, ".status.containerStatuses[0].state.terminated.exitCode");
+        !code.is_empty()
+    });
+    (code, site.kubectl(&["-n", SYSTEM, "logs", &pod]).ok())
 }
 
 #[test]
-fn helm_test_spends_a_token_on_the_charts_own_fleet_and_manage_has_a_service_of_its_own() {
-    let Some(node) = Node::start_where_possible() else { return };
-    let cluster = node.cluster();
+fn a_fleet_of_the_charts_own_comes_up_when_its_database_does_and_serves_helm_test_and_manage() {
+    let Some(site) = Site::for_an_installation() else { return };
     let database = Database::create();
-    let wire = Wire::from(node.network().machine(), database.server_address());
-    let image = image::write(&Recipe::of_llm_proxy(&program::path(), "llm-proxy:tests"), &node.scratch("image.tar")).unwrap();
-    node.import(&image);
-    let _ = cluster.kubectl(&["create", "namespace", NAMESPACE]).ok();
-    let _ = cluster
-        .kubectl(&["label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted"])
-        .ok();
+    let wire = Wire::from(site.node.network().machine(), database.server_address());
+    site.make_system_namespace();
     let url = format!("--from-literal=url={}", database.url_through(wire.address()));
-    let _ = cluster
-        .kubectl(&["-n", NAMESPACE, "create", "secret", "generic", "llm-proxy-database", &url])
+    let _ = site
+        .kubectl(&["-n", SYSTEM, "create", "secret", "generic", "llm-proxy-database", &url])
         .ok();
-
-    let chart = charts::chart("llm-proxy");
-    let install = [
-        &["install", "llm-proxy", chart.to_str().unwrap(), "--wait", "--timeout=120s"][..],
-        &VALUES,
-    ]
-    .concat();
-    let installed = helm(cluster, &install);
-    assert!(installed.success, "{}{}\n{}", installed.stdout, installed.stderr, told(cluster));
-    assert!(
-        installed.stdout.contains("helm --namespace llm-proxy-system test llm-proxy"),
-        "{}",
-        installed.stdout
-    );
-
-    let tested = helm(cluster, &["test", "llm-proxy", "--timeout=120s", "--logs"]);
-    assert!(tested.success, "{}{}\n{}", tested.stdout, tested.stderr, told(cluster));
-    assert!(
-        tested.stdout.contains("answered: 2, then refused: rate_limit_exceeded"),
-        "{}",
-        tested.stdout
-    );
-    // A second time, from the start.
-    let again = helm(cluster, &["test", "llm-proxy", "--timeout=120s"]);
-    assert!(again.success, "{}{}\n{}", again.stdout, again.stderr, told(cluster));
-
-    let address = |service: &str, port: u16| {
-        let path = format!("jsonpath={{.spec.clusterIP}}:{port}");
-        cluster
-            .kubectl(&["-n", NAMESPACE, "get", "service", service, "-o", &path])
-            .ok()
-            .parse()
-            .unwrap()
-    };
-    let token = cluster
-        .kubectl(&[
-            "-n",
-            NAMESPACE,
-            "get",
-            "secret",
-            "default-management",
-            "-o",
-            "go-template={{.data.token | base64decode}}",
-        ])
-        .ok();
-    let status = |service: &str, port: u16| {
-        let mut connection = Connection::open(address(service, port)).unwrap();
-        connection.send(&Request::get("/manage/projects").bearer(&token)).unwrap().status
-    };
-    assert_eq!((status("default-manage", 8081), status("default", 8080)), (200, 404));
-
-    // What has no rights but its own must not be able to read the API server: there is no token in a fleet's pod.
-    let pods = cluster
-        .kubectl(&[
-            "-n",
-            NAMESPACE,
-            "get",
-            "pods",
-            "-o",
-            "jsonpath={.items[*].spec.automountServiceAccountToken}",
-        ])
-        .ok();
-    assert!(pods.contains("false"), "{pods}");
-    let removed = helm(cluster, &["uninstall", "llm-proxy", "--wait", "--timeout=120s"]);
-    assert!(removed.success, "{}", removed.stderr);
-    wait::until("the chart's fleet goes with it", wait::SOON, || {
-        !cluster.kubectl(&["-n", NAMESPACE, "get", "deployment", "default"]).success
+    wire.refuse(true);
+    let mut spec = fleet_of(1);
+    spec["drain"] = json!({ "preStopSeconds": 0 });
+    let fleet = json!({ "enabled": true, "name": "default", "spec": spec });
+    let said = site.install(&["--set=replicaCount=1", &format!("--set-json=defaultProxy={fleet}")]);
+    assert!(said.contains("helm --namespace llm-proxy-system test llm-proxy"), "{said}");
+    let reason = || field(&site, "proxyconfig/default", r#".status.conditions[?(@.type=="DatabaseReady")].reason"#);
+    until("the database is said to be away", Duration::from_secs(60), || {
+        reason() == "DatabaseUnavailable"
     });
+    wire.refuse(false);
+    let ready = ["-n", SYSTEM, "wait", "proxyconfig/default", "--for=condition=Ready", "--timeout=120s"];
+    let answer = site.kubectl(&ready);
+    assert!(answer.success, "{}{}", answer.stderr, site.told(SYSTEM));
+
+    // Twice: it starts over each time.
+    for _ in 0..2 {
+        let tested = site.helm(&["test", "llm-proxy", "--timeout=120s", "--logs"]);
+        assert!(tested.success, "{}{}\n{}", tested.stdout, tested.stderr, site.told(SYSTEM));
+        let expected = "answered: 2, then refused: rate_limit_exceeded";
+        assert!(tested.stdout.contains(expected), "{}", tested.stdout);
+    }
+
+    let (code, said) = manage_from_a_pod(&site, "by-name", &format!("http://default-manage.{SYSTEM}.svc:8081"));
+    assert_eq!(code, "0", "{said}");
+    let (code, said) = manage_from_a_pod(&site, "elsewhere", &format!("http://default.{SYSTEM}.svc:8080"));
+    assert!(code == "4" && said.contains("404"), "{code} {said}");
+    let address = field(&site, "service/default-manage", ".spec.clusterIP");
+    let (code, said) = manage_from_a_pod(&site, "by-address", &format!("http://{address}:8081"));
+    assert_eq!(code, "0", "{said}");
+
+    // What has no rights must not be able to ask the API server: there is no token in a fleet's pod.
+    let pods = ["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/component=proxy", "-o"];
+    let tokens = site.kubectl(&[&pods[..], &["jsonpath={.items[*].spec.automountServiceAccountToken}"]].concat());
+    assert_eq!(tokens.ok(), "false");
+    let _ = site.kubectl(&["-n", SYSTEM, "delete", "pods", "by-name", "elsewhere", "by-address"]).ok();
+    site.uninstall();
+    until("the fleet goes with the release", Duration::from_secs(90), || {
+        field(&site, "deployment/default", ".metadata.name").is_empty()
+    });
+    // Whoever installs again with the same database needs it.
+    assert_eq!(field(&site, "secret/default-encryption", ".metadata.name"), "default-encryption");
+    site.remove_system_namespace();
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use testkit::charts::{chart, helm, kube_score, render};
 use testkit::cluster::install::{definitions, objects};
-use testkit::cluster::{Cluster, User};
+use testkit::cluster::{Answer, Cluster, User};
+use testkit::wait;
 
 /// The value sets beside their golden files.
 const VALUE_SETS: [&str; 3] = ["cluster", "namespaced", "default-proxy"];
@@ -142,6 +143,77 @@ fn kube_score_finds_nothing_that_is_not_answered_in_the_template() {
         assert!(output.status.success() && complaints.is_empty(), "{values}: {complaints:#?}");
         assert!(said.contains("[OK]"), "{said}");
     }
+}
+
+/// Helm as the administrator of a cluster.
+fn helm_on(cluster: &Cluster, args: &[&str]) -> Answer {
+    let mut command = helm(cluster.folder());
+    command.env("KUBECONFIG", cluster.kubeconfig(User::Admin)).args(args);
+    command.output().unwrap().into()
+}
+
+/// A first fleet, asked for together with the chart. No node is there to run any pod.
+fn install_with_fleet<'a>(chart: &'a str, namespace: &'a str, further: &[&'a str]) -> Vec<&'a str> {
+    let fleet = "--set-json=defaultProxy={\"enabled\": true, \"name\": \"default\", \"spec\": {\
+        \"database\": {\"postgres\": {\"secretRef\": {\"name\": \"llm-proxy-database\"}}}, \"providers\": [{\"name\": \"echo\", \"api\": \"Echo\"}]}}";
+    [&["install", "first", chart, "--namespace", namespace, fleet][..], further].concat()
+}
+
+#[test]
+fn a_first_fleet_and_the_definitions_of_the_charts_come_and_are_taken_over_in_the_right_order() {
+    // Of its own: the definitions are what is tested.
+    let cluster = Cluster::options().with_controllers().start();
+    let _ = cluster.kubectl(&["delete", "crd", "-l", "app.kubernetes.io/part-of=llm-proxy"]).ok();
+    wait::until("nothing of ours is served", wait::SOON, || {
+        !cluster.kubectl(&["get", "--raw", "/apis/llm-proxy.dev/v1alpha1"]).success
+    });
+    let namespace = cluster.namespace();
+    wait::until("the namespace has its account", wait::SOON, || {
+        cluster.kubectl(&["-n", &namespace, "get", "serviceaccount", "default"]).success
+    });
+    let (main, definitions) = (chart("llm-proxy"), chart("llm-proxy-crds"));
+    let (main, definitions) = (main.to_str().unwrap(), definitions.to_str().unwrap());
+
+    // Asked for without its kind: one line, and nothing is left behind. Where the namespace is not there either, the words are Helm's.
+    let refused = helm_on(&cluster, &install_with_fleet(main, &namespace, &["--skip-crds"])).refused();
+    let lines: Vec<&str> = refused
+        .lines()
+        .filter(|line| line.contains("defaultProxy.enabled needs the kind ProxyConfig"))
+        .collect();
+    assert!(lines.len() == 1 && lines[0].contains("--skip-crds"), "{refused}");
+    let fresh = format!("{namespace}-fresh");
+    let refused = helm_on(&cluster, &install_with_fleet(main, &fresh, &["--skip-crds", "--create-namespace"])).refused();
+    assert!(refused.contains("no matches for kind \"ProxyConfig\""), "{refused}");
+
+    // With crds/ it is known when the templates are rendered.
+    let _ = helm_on(&cluster, &install_with_fleet(main, &namespace, &[])).ok();
+    let fleet = ["-n", &namespace, "get", "proxyconfig", "default", "-o", "name"];
+    assert_eq!(cluster.kubectl(&fleet).ok().trim(), "proxyconfig.llm-proxy.dev/default");
+
+    // The other chart takes over what crds/ installed, as docs/operator.md says it; without the flag Helm refuses.
+    let adopt = ["install", "llm-proxy-crds", definitions, "--namespace", &namespace];
+    let refused = helm_on(&cluster, &adopt).refused();
+    assert!(refused.contains("cannot be imported into the current release"), "{refused}");
+    let manual = include_str!("../../../docs/operator.md");
+    let said = "helm install llm-proxy-crds charts/llm-proxy-crds --take-ownership";
+    assert!(manual.contains(said), "docs/operator.md does not say {said:?}");
+    let _ = helm_on(&cluster, &[&adopt[..], &["--take-ownership"]].concat()).ok();
+    let owner = r"jsonpath={.items[*].metadata.annotations.meta\.helm\.sh/release-name}";
+    let owners = cluster
+        .kubectl(&["get", "crd", "-l", "app.kubernetes.io/part-of=llm-proxy", "-o", owner])
+        .ok();
+    assert_eq!(owners, "llm-proxy-crds llm-proxy-crds llm-proxy-crds");
+    let upgraded = helm_on(&cluster, &["upgrade", "llm-proxy-crds", definitions, "--namespace", &namespace]);
+    assert!(upgraded.success, "{}", upgraded.stderr);
+    assert!(cluster.kubectl(&fleet).success, "what was declared is still there");
+    // Neither chart takes them along when it goes.
+    let _ = helm_on(&cluster, &["uninstall", "llm-proxy-crds", "--namespace", &namespace]).ok();
+    let names = cluster
+        .kubectl(&["get", "crd", "-l", "app.kubernetes.io/part-of=llm-proxy", "-o", "name"])
+        .ok();
+    assert_eq!(names.lines().count(), 3, "{names}");
+    // And who begins with that chart installs the other with --skip-crds.
+    let _ = helm_on(&cluster, &["upgrade", "first", main, "--namespace", &namespace, "--reuse-values"]).ok();
 }
 
 /// Each rule as one text per (group, resource, verb).

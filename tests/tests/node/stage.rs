@@ -1,70 +1,52 @@
-//! A node with the chart and a fleet on it, for tests of what happens afterwards.
+//! A team's namespace on a node that has the chart: a database of its own behind a wire, a fleet, a project, a token.
 
 use serde_json::{Value, json};
-use testkit::charts;
 use testkit::client::{Connection, Request, Response};
-use testkit::cluster::node::Node;
-use testkit::cluster::{Answer, Cluster, User};
-use testkit::image::{self, Recipe};
+use testkit::cluster::{Answer, User};
 use testkit::postgres::Database;
 use testkit::postgres::wire::Wire;
-use testkit::{program, wait};
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Where the operator runs.
-pub(crate) const SYSTEM: &str = "llm-proxy-system";
+use crate::site::{RESTRICTED, Site, until};
 
-/// Where the fleet runs.
-pub(crate) const TEAM: &str = "team";
-
-/// The image of operator and fleet.
-pub(crate) const IMAGE: &str = "llm-proxy:tests";
-
-/// The node and what stands around it.
-pub(crate) struct Stage {
-    pub(crate) node: Node,
+/// The namespace and what stands around it.
+pub(crate) struct Stage<'a> {
+    pub(crate) site: &'a Site,
     pub(crate) wire: Wire,
-    database: Database,
+    pub(crate) namespace: String,
+    pub(crate) database: Database,
 }
 
-impl Stage {
-    /// A node with our image, two namespaces under Pod Security `restricted`, and the chart; none where a node is not possible.
-    pub(crate) fn where_possible() -> Option<Self> {
-        let node = Node::start_where_possible()?;
+impl<'a> Stage<'a> {
+    /// A new namespace under Pod Security `restricted`.
+    pub(crate) fn on(site: &'a Site) -> Self {
+        Self::labelled(site, &[RESTRICTED])
+    }
+
+    /// A new namespace with these labels.
+    pub(crate) fn labelled(site: &'a Site, labels: &[(&str, &str)]) -> Self {
         let database = Database::create();
-        let wire = Wire::from(node.network().machine(), database.server_address());
-        let stage = Self { node, wire, database };
-        stage.import(IMAGE);
-        let cluster = stage.cluster();
-        for namespace in [SYSTEM, TEAM] {
-            let _ = cluster.kubectl(&["create", "namespace", namespace]).ok();
-            let label = "pod-security.kubernetes.io/enforce=restricted";
-            let _ = cluster.kubectl(&["label", "namespace", namespace, label]).ok();
+        let wire = Wire::from(site.node.network().machine(), database.server_address());
+        let namespace = site.cluster().namespace_with_labels(labels);
+        site.await_account(&namespace);
+        Self {
+            site,
+            wire,
+            namespace,
+            database,
         }
-        let chart = charts::chart("llm-proxy");
-        let installed = stage.helm(&[
-            "install",
-            "llm-proxy",
-            chart.to_str().unwrap(),
-            "--set=image.tag=tests",
-            "--wait",
-            "--timeout=120s",
-        ]);
-        assert!(installed.success, "{}{}\n{}", installed.stdout, installed.stderr, stage.told());
-        Some(stage)
     }
 
-    pub(crate) fn cluster(&self) -> &Cluster {
-        self.node.cluster()
-    }
-
-    /// Makes the binary under test known to the node under a name.
-    pub(crate) fn import(&self, name: &str) {
-        let file = self.node.scratch(&format!("{}.tar", name.replace(':', "-")));
-        let image = image::write(&Recipe::of_llm_proxy(&program::path(), name), &file).unwrap();
-        self.node.import(&image);
+    /// The same with the fleet `main` of so many pods, the project `demo` and the unlimited token `hello`, which is Ready.
+    pub(crate) fn with_fleet(site: &'a Site, replicas: u32) -> Self {
+        let stage = Self::on(site);
+        stage.database_secret(&stage.database_url());
+        stage.fleet(replicas);
+        stage.wait_for("proxyconfig/main", "condition=Ready");
+        stage.wait_for("witheringtoken/hello", "condition=Ready");
+        stage
     }
 
     /// The database's address as pods reach it.
@@ -72,25 +54,16 @@ impl Stage {
         self.database.url_through(self.wire.address())
     }
 
-    pub(crate) fn helm(&self, args: &[&str]) -> Answer {
-        let mut command = charts::helm(self.cluster().folder());
-        command
-            .env("KUBECONFIG", self.cluster().kubeconfig(User::Admin))
-            .args(["--namespace", SYSTEM])
-            .args(args);
-        command.output().unwrap().into()
-    }
-
-    /// kubectl in the team's namespace.
+    /// kubectl in the namespace.
     pub(crate) fn kubectl(&self, args: &[&str]) -> Answer {
-        self.cluster().kubectl(&[&["--namespace", TEAM][..], args].concat())
+        self.site.kubectl(&[&["--namespace", &self.namespace][..], args].concat())
     }
 
-    /// Applies objects in the team's namespace.
+    /// Applies objects in the namespace.
     pub(crate) fn apply(&self, objects: &[Value]) {
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });
-        let args = ["--namespace", TEAM, "apply", "-f", "-"];
-        let _ = self.cluster().kubectl_with_input(User::Admin, &args, &list.to_string()).ok();
+        let args = ["--namespace", &self.namespace, "apply", "-f", "-"];
+        let _ = self.site.cluster().kubectl_with_input(User::Admin, &args, &list.to_string()).ok();
     }
 
     /// The Secret that the fleet reads.
@@ -100,14 +73,8 @@ impl Stage {
 
     /// A fleet `main` on the Echo provider, a project, and an unlimited token `hello`.
     pub(crate) fn fleet(&self, replicas: u32) {
-        let database = json!({ "postgres": { "secretRef": { "name": "llm-proxy-database" } } });
-        let providers = json!([{ "name": "echo", "api": "Echo" }]);
         self.apply(&[
-            ours(
-                "ProxyConfig",
-                "main",
-                json!({ "replicas": replicas, "database": database, "providers": providers }),
-            ),
+            ours("ProxyConfig", "main", fleet_of(replicas)),
             ours(
                 "LLMProject",
                 "demo",
@@ -117,7 +84,7 @@ impl Stage {
         ]);
     }
 
-    /// Waits for a condition of an object in the team's namespace, such as `condition=Ready`.
+    /// Waits for a condition of an object in the namespace, such as `condition=Ready`.
     #[track_caller]
     pub(crate) fn wait_for(&self, object: &str, condition: &str) {
         let answer = self.kubectl(&["wait", object, &format!("--for={condition}"), "--timeout=120s"]);
@@ -129,9 +96,15 @@ impl Stage {
         self.kubectl(&["get", object, "-o", &format!("jsonpath={{{path}}}")]).stdout
     }
 
+    /// Reason and message of a condition.
+    pub(crate) fn condition(&self, object: &str, name: &str) -> (String, String) {
+        let part = |part: &str| self.field(object, &format!(r#".status.conditions[?(@.type=="{name}")].{part}"#));
+        (part("reason"), part("message"))
+    }
+
     /// The address of the fleet's Service, once it leads to as many pods as there should be.
     pub(crate) fn service(&self, pods: usize) -> SocketAddr {
-        wait::until("the Service leads to the pods", Duration::from_secs(60), || {
+        until("the Service leads to the pods", Duration::from_secs(60), || {
             let slices = self.kubectl(&[
                 "get",
                 "endpointslices",
@@ -143,10 +116,7 @@ impl Stage {
             slices.stdout.split_whitespace().filter(|&ready| ready == "true").count() == pods
         });
         let address = format!("{}:8080", self.field("service/main", ".spec.clusterIP")).parse().unwrap();
-        wait::until("kube-proxy leads there", Duration::from_secs(60), || {
-            let answer = Connection::open(address).and_then(|mut connection| connection.send(&Request::get("/ready")));
-            answer.is_ok_and(|answer| answer.status == 200)
-        });
+        await_ready(address);
         address
     }
 
@@ -156,35 +126,67 @@ impl Stage {
         key.ok()
     }
 
+    /// Runs a pod to its end, and returns whether it succeeded and what it said.
+    pub(crate) fn run_pod(&self, pod: &Value) -> (bool, String) {
+        self.apply(std::slice::from_ref(pod));
+        let name = format!("pod/{}", pod["metadata"]["name"].as_str().unwrap());
+        let mut phase = String::new();
+        until("the pod ends", Duration::from_secs(120), || {
+            phase = self.field(&name, ".status.phase");
+            phase == "Succeeded" || phase == "Failed"
+        });
+        (phase == "Succeeded", self.kubectl(&["logs", &name]).ok())
+    }
+
     /// Everything that tells why something failed.
     pub(crate) fn told(&self) -> String {
-        let mut told = String::new();
-        for args in [
-            &["get", "pods", "-A", "-o", "wide"][..],
-            &["get", "llm-proxy", "-A", "-o", "yaml"],
-            &["-n", SYSTEM, "describe", "pods"],
-            &[
-                "-n",
-                SYSTEM,
-                "logs",
-                "-l",
-                "app.kubernetes.io/component=operator",
-                "--tail=60",
-                "--prefix",
-            ],
-            &["-n", TEAM, "describe", "pods"],
-            &["-n", TEAM, "logs", "-l", "app.kubernetes.io/part-of=llm-proxy", "--tail=40", "--prefix"],
-        ] {
-            let answer = self.cluster().kubectl(args);
-            told += &format!("--- kubectl {}\n{}{}\n", args.join(" "), answer.stdout, answer.stderr);
-        }
-        told
+        self.site.told(&self.namespace)
     }
+}
+
+impl Drop for Stage<'_> {
+    fn drop(&mut self) {
+        // Before its database, for which the operator would go on asking.
+        let _ = self.site.kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);
+    }
+}
+
+/// Waits until whoever stands behind an address is ready: kube-proxy follows the pods within a second or so.
+pub(crate) fn await_ready(address: SocketAddr) {
+    until("kube-proxy leads there", Duration::from_secs(60), || {
+        let answer = Connection::open(address).and_then(|mut connection| connection.send(&Request::get("/ready")));
+        answer.is_ok_and(|answer| answer.status == 200)
+    });
+}
+
+/// The spec of a fleet on the Echo provider and the Secret `llm-proxy-database`.
+pub(crate) fn fleet_of(replicas: u32) -> Value {
+    let database = json!({ "postgres": { "secretRef": { "name": "llm-proxy-database" } } });
+    json!({ "replicas": replicas, "database": database, "providers": [{ "name": "echo", "api": "Echo" }] })
 }
 
 /// An object of ours.
 pub(crate) fn ours(kind: &str, name: &str, spec: Value) -> Value {
     json!({ "apiVersion": "llm-proxy.dev/v1alpha1", "kind": kind, "metadata": { "name": name }, "spec": spec })
+}
+
+/// A pod that runs the image's binary once, with a Secret as its environment, as an application that is allowed nothing.
+pub(crate) fn client(name: &str, secret: &str, args: &[&str]) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": { "run": "client" } },
+        "spec": {
+            "restartPolicy": "Never", "automountServiceAccountToken": false, "enableServiceLinks": false, "terminationGracePeriodSeconds": 1,
+            "containers": [{
+                "name": "client", "image": crate::site::IMAGE, "imagePullPolicy": "Never",
+                "envFrom": [{ "secretRef": { "name": secret } }],
+                "args": args,
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "runAsNonRoot": true, "readOnlyRootFilesystem": true,
+                    "capabilities": { "drop": ["ALL"] }, "seccompProfile": { "type": "RuntimeDefault" },
+                },
+            }],
+        },
+    })
 }
 
 /// A stream of so many words, 20 ms each.

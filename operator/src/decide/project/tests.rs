@@ -7,7 +7,9 @@ use crds::{
     ProxyRef, Reason, SecretKeyRef, Sqlite,
 };
 use secrecy::{ExposeSecret, SecretString};
-use store::{CredentialSpec, DbTime, FeedVersion, HolderId, ProjectId, ProjectSpec, ProjectState, ProjectView, ReplicaView, ResourceUid};
+use store::{
+    CredentialSpec, DbTime, DeletionPolicy, FeedVersion, HolderId, ProjectId, ProjectSpec, ProjectState, ProjectView, ReplicaView, ResourceUid,
+};
 
 use super::decide;
 use crate::effect::{Effect, Status};
@@ -54,6 +56,7 @@ fn declared() -> ProjectObserved {
                 },
                 providers: vec![provider],
                 state: crds::ProjectState::Active,
+                deletion_policy: crds::DeletionPolicy::Retain,
             },
             standing: Standing::Present,
             status: None,
@@ -90,8 +93,59 @@ fn programmed() -> ProjectObserved {
         state: ProjectState::Active,
         credentials,
         takeaway_version: FeedVersion(0),
+        deletion: DeletionPolicy::Retain,
     });
     seen
+}
+
+fn edit(seen: &mut ProjectObserved) -> &mut ProjectView {
+    seen.row.as_mut().expect("the fixture has a row")
+}
+
+#[test]
+fn what_a_deletion_means_stands_in_the_row_before_it_comes() {
+    let mut seen = programmed();
+    seen.resource.spec.deletion_policy = crds::DeletionPolicy::Delete;
+    let noted = |seen: &ProjectObserved| match effect_after_events(seen).1 {
+        Some(Effect::SetProjectDeletion { policy, .. }) => Some(policy),
+        _ => None,
+    };
+    assert_eq!(noted(&seen), Some(DeletionPolicy::Delete));
+    edit(&mut seen).deletion = DeletionPolicy::Delete;
+    assert_eq!(noted(&seen), None);
+    seen.resource.spec.deletion_policy = crds::DeletionPolicy::Retain;
+    assert_eq!(noted(&seen), Some(DeletionPolicy::Retain));
+    // A spec that breaks a rule is not believed in this either, and nothing is noted where there is no row.
+    seen.resource.standing = Standing::Unusable("wrong".to_owned());
+    assert_eq!(noted(&seen), None);
+    let mut new = declared();
+    new.resource.spec.deletion_policy = crds::DeletionPolicy::Delete;
+    put(&new);
+}
+
+#[test]
+fn a_deleted_projects_rows_stay_or_go_once_every_replica_has_let_go_of_them() {
+    let mut seen = programmed();
+    seen.resource.standing = Standing::Gone;
+    let next = |seen: &ProjectObserved| decide(seen).effect;
+    assert!(matches!(next(&seen), Some(Effect::DeleteProject(_))));
+    (edit(&mut seen).state, edit(&mut seen).takeaway_version) = (ProjectState::Deleted, FeedVersion(7));
+    assert!(matches!(next(&seen), Some(Effect::Forget(_))), "retained");
+
+    edit(&mut seen).deletion = DeletionPolicy::Delete;
+    let replica = |acked| store::ReplicaView {
+        holder: store::HolderId::new(),
+        acked: FeedVersion(acked),
+        seen_at: DbTime(0),
+        stale_after_ms: 1_000,
+    };
+    seen.resource.replicas = vec![replica(7), replica(6)];
+    let waiting = decide(&seen);
+    assert!(waiting.effect.is_none() && waiting.recheck_at.is_some());
+    seen.resource.replicas = vec![replica(7), replica(8)];
+    assert!(matches!(next(&seen), Some(Effect::PurgeProject(_))));
+    seen.row = None;
+    assert!(matches!(next(&seen), Some(Effect::Forget(_))));
 }
 
 fn effect_after_events(seen: &ProjectObserved) -> (Vec<EventReason>, Option<Effect>) {

@@ -6,10 +6,10 @@ use crds::events::EventReason;
 use crds::{DatabaseStatus, ProxyConfigStatus, Reason};
 use store::DbTime;
 
-use super::{available, in_force};
+use super::{in_force, pods};
 use crate::decide::report;
 use crate::effect::{Effect, Notice};
-use crate::fleet::{ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Rollout, SecretStanding};
+use crate::fleet::{ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Remains, SecretStanding};
 use crate::object::Standing;
 use crate::observed::ProxyConfigObserved;
 
@@ -105,6 +105,9 @@ fn open(fleet: &FleetObserved) -> Option<Effect> {
     let DatabaseSeen::Reached { schema, claim, live: false } = &fleet.database else {
         return None;
     };
+    if let ClaimSeen::Former(remains) = claim {
+        return (*remains == Remains::Unused).then_some(Effect::Fleet(FleetEffect::Purge));
+    }
     if matches!(claim, ClaimSeen::Other(_)) || fleet.encryption != SecretStanding::Good {
         return None;
     }
@@ -132,10 +135,20 @@ fn child(fleet: &FleetObserved, needs_database: bool) -> Option<Effect> {
 /// When to look again for reasons of the cluster.
 pub(super) fn recheck(seen: &ProxyConfigObserved) -> Option<DbTime> {
     let fleet = seen.fleet.as_deref()?;
-    let blocked = fleet.children.iter().any(|child| child.conflict.is_some());
+    let waits = matches!(
+        fleet.database,
+        DatabaseSeen::Reached {
+            claim: ClaimSeen::Former(_),
+            ..
+        }
+    );
+    let blocked = waits || fleet.children.iter().any(|child| child.conflict.is_some());
     let look_again = blocked.then(|| seen.resource.now.plus_ms(LOOK_AGAIN_MS));
     let refused = seen.resource.memory.pausing(seen.resource.now).map(|setback| setback.retry_at);
-    [fleet.retry_at, look_again, refused].into_iter().flatten().min()
+    [fleet.retry_at, look_again, refused, pods::recheck(seen, fleet)]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 /// The conditions of a fleet in a cluster, but for `Ready`, and for `Progressing` unless an object is refused.
@@ -146,7 +159,7 @@ pub(super) fn findings(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Vec
         database(fleet),
         migrated(fleet),
         programmed(seen, fleet),
-        serving(seen, fleet),
+        pods::serving(seen, fleet),
     ]
     .into_iter()
     .chain(not_applied(seen))
@@ -192,6 +205,9 @@ fn database(fleet: &FleetObserved) -> Finding {
     };
     match (claim, &fleet.encryption) {
         (ClaimSeen::Other(why), _) => fails(Reason::DatabaseConflict, why),
+        (ClaimSeen::Former(_), _) => {
+            unknown("a former ProxyConfig of this name takes its rows along, once the last of its pods is gone; nothing is to be done")
+        }
         (ClaimSeen::Ours, SecretStanding::Broken(why) | SecretStanding::Replaced(why)) => fails(Reason::EncryptionKeyMismatch, why),
         (ClaimSeen::Ours, SecretStanding::Absent) => {
             let kept = if live {
@@ -247,62 +263,11 @@ fn programmed(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Finding {
     Finding::unknown(ConditionType::Programmed, reason, why)
 }
 
-/// `Available`: by the replicas that report to the database, and by the Deployment while it cannot be asked.
-fn serving(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Finding {
-    let rollout = fleet.rollout.clone().unwrap_or_default();
-    if fleet.is_live() {
-        let finding = available(seen);
-        if finding.reason != Reason::NoReplicas {
-            return Finding {
-                message: format!("{} replicas report to the database", seen.resource.replicas.len()),
-                ..finding
-            };
-        }
-        let why = if seen.resource.spec.replicas() == 0 {
-            "spec.replicas is 0: nothing serves".to_owned()
-        } else {
-            format!(
-                "no replica reports to the database; of {} wanted pods {} are ready: look at the Deployment and its pods",
-                seen.resource.spec.replicas(),
-                rollout.ready
-            )
-        };
-        return Finding { message: why, ..finding };
-    }
-    if rollout.available > 0 {
-        let why = format!("{} pods are available by the Deployment; the database cannot be asked", rollout.available);
-        return Finding::holds(ConditionType::Available, Reason::Available, why);
-    }
-    Finding::fails(ConditionType::Available, Reason::NoReplicas, "no pod is available")
-}
-
 /// `Progressing`, where the API server does not take an object.
 fn not_applied(seen: &ProxyConfigObserved) -> Option<Finding> {
     let setback = seen.resource.memory.setback.as_ref()?;
     let message = format!("{}; tried again with growing pauses", setback.why);
     Some(Finding::fails(ConditionType::Progressing, Reason::ApplyFailed, message))
-}
-
-/// `Progressing`: whether pods are being replaced.
-pub(super) fn progressing(seen: &ProxyConfigObserved) -> Option<Finding> {
-    let rollout = seen.fleet.as_ref()?.rollout.as_ref()?;
-    seen.resource.memory.setback.is_none().then(|| replaced(rollout))
-}
-
-fn replaced(rollout: &Rollout) -> Finding {
-    if let Some(why) = &rollout.failed {
-        let message = format!("the new pods do not become ready: {why}; look at the Deployment's pods, or take the change back");
-        return Finding::fails(ConditionType::Progressing, Reason::RolloutFailed, message);
-    }
-    if rollout.observed && rollout.updated == rollout.wanted && rollout.replicas == rollout.wanted && rollout.available == rollout.wanted {
-        return Finding::fails(ConditionType::Progressing, Reason::Deployed, "every pod is as wanted");
-    }
-    let message = if rollout.observed {
-        format!("{} of {} pods are new, {} available", rollout.updated, rollout.wanted, rollout.available)
-    } else {
-        "the Deployment was changed".to_owned()
-    };
-    Finding::holds(ConditionType::Progressing, Reason::RollingOut, message)
 }
 
 /// The events of a fleet's rollouts and of its database.
@@ -316,7 +281,7 @@ pub(super) fn notices(before: &[Condition], findings: &[Finding]) -> Vec<Notice>
         match (finding.about, finding.reason) {
             (ConditionType::Progressing, Reason::RollingOut) => Some(EventReason::RolloutStarted),
             (ConditionType::Progressing, Reason::Deployed) => was.map(|_| EventReason::RolloutFinished),
-            (ConditionType::Progressing, Reason::RolloutFailed | Reason::ApplyFailed) => Some(EventReason::RolloutFailed),
+            (ConditionType::Progressing, Reason::RolloutFailed | Reason::ImagePullFailed | Reason::ApplyFailed) => Some(EventReason::RolloutFailed),
             (ConditionType::Migrated, Reason::MigrationFailed) => Some(EventReason::MigrationFailed),
             (ConditionType::ResolvedRefs, Reason::SecretConflict) => Some(EventReason::SecretConflict),
             (ConditionType::DatabaseReady, reason) if failing.contains(&reason.as_str()) => Some(EventReason::DatabaseUnavailable),

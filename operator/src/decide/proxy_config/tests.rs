@@ -1,6 +1,7 @@
 //! The table of ProxyConfig decisions: each test is one situation and what follows from it.
 
 mod cluster;
+mod deletion;
 
 use crds::conditions::{ConditionType, find};
 use crds::events::EventReason;
@@ -9,6 +10,7 @@ use store::{DbTime, FeedVersion, HolderId, ProviderSpec, ReplicaView, ResourceUi
 
 use super::decide;
 use crate::effect::{Effect, Status};
+use crate::fleet::Remains;
 use crate::memory::Memory;
 use crate::object::{Object, Resource, Standing};
 use crate::observed::ProxyConfigObserved;
@@ -54,6 +56,7 @@ fn declared() -> ProxyConfigObserved {
         rows: Vec::new(),
         base_url: "http://127.0.0.1:8080/v1".to_owned(),
         fleet: None,
+        remains: Remains::Nothing,
     }
 }
 
@@ -135,11 +138,4 @@ fn a_fleet_without_replicas_is_not_available() {
     seen.resource.replicas.clear();
     says(&verdict(&seen).1, ConditionType::Available, "False", Reason::NoReplicas);
     says(&verdict(&seen).1, ConditionType::Ready, "False", Reason::NoReplicas);
-}
-
-#[test]
-fn a_deleted_fleet_is_forgotten_and_its_rows_stay() {
-    let mut seen = declared();
-    seen.resource.standing = Standing::Gone;
-    assert!(matches!(decide(&seen).effect, Some(Effect::Forget(_))));
 }

@@ -2,7 +2,7 @@
 //! It refuses to know what is to be done about it.
 
 use crds::SecretFormat;
-use store::{DbTime, RevisionState, RevisionView, TokenState, TokenView};
+use store::{DbTime, RevisionState, RevisionView, TokenDeletionPolicy, TokenState, TokenView};
 
 use super::timing;
 use crate::effect::SecretVersion;
@@ -137,7 +137,21 @@ impl<'a> Facts<'a> {
     /// Whether a Secret holds, beside its value, what it is to hold.
     pub(super) fn is_dressed(&self, content: &SecretContent) -> bool {
         let address = !self.seen.formats.contains(&SecretFormat::OpenAI) || content.base_url.as_deref() == Some(&self.seen.base_url);
-        address && content.formats == self.seen.formats
+        let owner = content.owned.is_none_or(|owned| owned == self.is_owned());
+        address && owner && content.formats == self.seen.formats
+    }
+
+    /// What the spec says of a deletion, as it stands in the row.
+    pub(super) fn deletion(&self) -> TokenDeletionPolicy {
+        match self.seen.resource.spec.deletion_policy {
+            crds::TokenDeletionPolicy::Revoke => TokenDeletionPolicy::Revoke,
+            crds::TokenDeletionPolicy::Orphan => TokenDeletionPolicy::Orphan,
+        }
+    }
+
+    /// Whether the Secret is to go with its token.
+    pub(super) fn is_owned(&self) -> bool {
+        self.deletion() == TokenDeletionPolicy::Revoke
     }
 
     /// Whether the spec asks for a further revision by another `rotation.trigger` than that of the active one.

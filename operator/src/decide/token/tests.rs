@@ -41,6 +41,7 @@ fn declared() -> TokenObserved {
         state: crds::TokenState::Active,
         secret: None,
         rotation: None,
+        deletion_policy: crds::TokenDeletionPolicy::Revoke,
     };
     let object = Object {
         kind: Kind::WitheringToken,
@@ -107,6 +108,7 @@ fn row(seen: &TokenObserved, revisions: Vec<RevisionView>) -> TokenView {
         max_requests: None,
         secret_name: "web".to_owned(),
         takeaway_version: FeedVersion(0),
+        deletion: store::TokenDeletionPolicy::Revoke,
         revisions,
         quota: None,
     }
@@ -119,6 +121,7 @@ fn holding(value: &TokenValue) -> SecretSeen {
         value: Some(value.clone()),
         formats: SecretFormat::ALL.to_vec(),
         base_url: Some(URL.to_owned()),
+        owned: None,
         is_ours: None,
     })
 }
@@ -129,6 +132,7 @@ fn altered() -> SecretSeen {
         value: None,
         formats: Vec::new(),
         base_url: None,
+        owned: None,
         is_ours: None,
     })
 }

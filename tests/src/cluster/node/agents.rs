@@ -19,7 +19,7 @@ pub(super) const NODE: &str = "node1";
 /// Starts the kubelet.
 pub(super) fn kubelet(machine: &Machine, cluster: &Cluster, network: Network, programs: &Programs) -> Inmate {
     let own = cluster.folder().join("kubelet");
-    fs::create_dir_all(&own).expect("a writable run folder");
+    fs::create_dir_all(disk(cluster)).expect("a writable run folder");
     let resolver = own.join("resolv.conf");
     fs::write(&resolver, "").expect("a writable run folder");
     let configuration = json!({
@@ -35,13 +35,14 @@ pub(super) fn kubelet(machine: &Machine, cluster: &Cluster, network: Network, pr
         "containerRuntimeEndpoint": format!("unix://{SOCKET}"),
         "failSwapOn": false,
         "enforceNodeAllocatable": [],
+        // The pressure is over as soon as it is, not five minutes later.
+        "evictionPressureTransitionPeriod": "1s",
         "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%", "imagefs.available": "1%" },
         // The tests' images come from nowhere else: never swept.
         "imageGCHighThresholdPercent": 100,
         "clusterDNS": [network.name_server()],
         "clusterDomain": "cluster.local",
         "resolvConf": resolver,
-        // Not in the folder itself, where the kubelet keeps volumes as `pods`.
         "podLogsDir": own.join("logs"),
         "volumePluginDir": own.join("plugins"),
         // Changes of Secrets are seen by their watch; the files follow at the next look.
@@ -54,12 +55,17 @@ pub(super) fn kubelet(machine: &Machine, cluster: &Cluster, network: Network, pr
     let args = [
         format!("--config={}", file.display()),
         format!("--kubeconfig={}", kubeconfig(cluster, network, User::Kubelet).display()),
-        format!("--root-dir={}", own.display()),
+        format!("--root-dir={}", disk(cluster).display()),
         format!("--cert-dir={}", own.join("pki").display()),
         format!("--node-ip={}", network.node()),
         format!("--hostname-override={NODE}"),
     ];
     machine.spawn(cluster.folder(), "kubelet", &programs.kubelet, &args)
+}
+
+/// Where the kubelet keeps what its pods write.
+pub(super) fn disk(cluster: &Cluster) -> PathBuf {
+    cluster.folder().join("kubelet").join("disk")
 }
 
 /// Starts kube-proxy, which makes Services of iptables.

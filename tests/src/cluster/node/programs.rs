@@ -8,7 +8,7 @@ use super::runtime::cni_plugins;
 use crate::cluster::programs::Recipe;
 
 /// What has to be installed, under Debian's names.
-const PACKAGES: &str = "containerd runc containernetworking-plugins iptables iproute2 conntrack kmod";
+const PACKAGES: &str = "containerd runc containernetworking-plugins iptables iproute2 conntrack kmod procps";
 
 /// Where each program lies.
 #[derive(Clone, Debug)]
@@ -33,7 +33,7 @@ impl Programs {
     }
 
     fn look() -> Result<Self, String> {
-        for name in ["runc", "iptables", "ip", "conntrack", "unshare", "nsenter", "sysctl"] {
+        for name in ["runc", "iptables", "ip", "conntrack", "unshare", "nsenter", "sysctl", "ps"] {
             installed(name)?;
         }
         let cluster = Recipe::of("cluster");

@@ -63,8 +63,28 @@ impl Runtime {
     /// # Panics
     /// If containerd refuses it.
     pub(super) fn import(&self, machine: &Machine, programs: &Programs, image: &Image) {
-        let (ctr, file) = (programs.ctr.display().to_string(), image.file.display().to_string());
-        machine.succeed(&[&ctr, "--address", SOCKET, "--namespace", "k8s.io", "images", "import", &file]);
+        Self::images(machine, programs, &["import", &image.file.display().to_string()]);
+    }
+
+    /// Gives an image a further name.
+    ///
+    /// # Panics
+    /// If containerd refuses it.
+    pub(super) fn name_image(&self, machine: &Machine, programs: &Programs, known: &str, further: &str) {
+        // As a container runtime reads a name without a registry.
+        let full = |name: &str| {
+            if name.contains('/') {
+                name.to_owned()
+            } else {
+                format!("docker.io/library/{name}")
+            }
+        };
+        Self::images(machine, programs, &["tag", "--force", &full(known), &full(further)]);
+    }
+
+    fn images(machine: &Machine, programs: &Programs, words: &[&str]) {
+        let ctr = programs.ctr.display().to_string();
+        machine.succeed(&[&[&ctr, "--address", SOCKET, "--namespace", "k8s.io", "images"], words].concat());
     }
 }
 

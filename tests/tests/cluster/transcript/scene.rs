@@ -9,8 +9,8 @@ use testkit::cluster::{Answer, User};
 use testkit::process::Process;
 use testkit::replica::{self, Mounted};
 
-use super::masks;
 use crate::installation::{Installation, SOON, until};
+use testkit::masks;
 
 /// The columns that tell a time.
 const TIMES: [&str; 4] = ["AGE", "EXPIRES", "RENEWS", "LAST SEEN"];

@@ -1,11 +1,14 @@
 //! What a cluster adds: the order of Secrets, database, rows and pods, and what each thing that is missing or wrong shows.
 
+use store::FleetDeletion;
+
 use super::*;
 use crate::fleet::{
-    Child, ChildKind, ChildSeen, ChildVersion, ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, Rollout, SecretStanding, Shown,
+    Child, ChildKind, ChildSeen, ChildVersion, ClaimSeen, DatabaseSeen, FleetEffect, FleetObserved, GeneratedSecret, PodTrouble, Rollout,
+    SecretStanding, Shown,
 };
 
-const NEWEST: i64 = 4;
+const NEWEST: i64 = 5;
 
 /// A fleet in a cluster whose objects and rows are all as they should be.
 fn whole() -> ProxyConfigObserved {
@@ -14,6 +17,8 @@ fn whole() -> ProxyConfigObserved {
     seen.fleet = Some(Box::new(FleetObserved {
         management: SecretStanding::Good,
         encryption: SecretStanding::Good,
+        key_goes: Some(false),
+        deletion: Some(FleetDeletion::default()),
         database: live(),
         held: true,
         newest_schema: NEWEST,
@@ -27,6 +32,7 @@ fn whole() -> ProxyConfigObserved {
             observed: true,
             failed: None,
         }),
+        trouble: None,
         shown: Shown {
             schema_version: Some(NEWEST),
             ..Shown::default()
@@ -36,7 +42,7 @@ fn whole() -> ProxyConfigObserved {
     seen
 }
 
-fn with(change: impl FnOnce(&mut FleetObserved)) -> ProxyConfigObserved {
+pub(super) fn with(change: impl FnOnce(&mut FleetObserved)) -> ProxyConfigObserved {
     let mut seen = whole();
     change(seen.fleet.as_mut().unwrap());
     seen
@@ -116,7 +122,7 @@ fn a_new_fleet_gets_secrets_then_a_database_then_rows_and_pods_last() {
                 }
             }
         }
-        FleetEffect::DeleteChild(_) => {}
+        FleetEffect::DeleteChild(_) | FleetEffect::SetDeletion(_) | FleetEffect::TieKey(_) | FleetEffect::Purge => {}
     });
     assert_eq!(
         story[..9],
@@ -343,4 +349,108 @@ fn acknowledgements_are_counted_in_the_message() {
     (seen.resource.memory.pushed, seen.resource.replicas) = (Some(FeedVersion(4)), vec![replica(4), replica(5)]);
     let (_, status) = verdict(&seen);
     assert!(find(&status.conditions, ConditionType::Programmed).unwrap().message.contains("2/2"));
+}
+
+#[test]
+fn ready_and_the_count_of_ready_pods_never_contradict_each_other() {
+    // A replica reports, and the Deployment has no pod that is ready: one that drains, or one that nothing leads to yet.
+    for rollout in [None, Some(Rollout::default())] {
+        let seen = with(|fleet| fleet.rollout.clone_from(&rollout));
+        let (_, status) = verdict(&seen);
+        says(&status, ConditionType::Available, "False", Reason::NoReplicas);
+        says(&status, ConditionType::Ready, "False", Reason::NoReplicas);
+        assert_eq!(status.ready_replicas.unwrap_or(0), 0);
+    }
+    // A pod is ready, and no replica reports: the message says how many pods there are.
+    let mut seen = whole();
+    seen.resource.replicas.clear();
+    let (_, status) = verdict(&seen);
+    says(&status, ConditionType::Ready, "False", Reason::NoReplicas);
+    let message = &find(&status.conditions, ConditionType::Ready).unwrap().message;
+    assert!(message.contains("1 of 2 pods are ready"), "{message}");
+    // One of three is enough to serve.
+    let seen = with(|fleet| {
+        let rollout = fleet.rollout.as_mut().unwrap();
+        (rollout.wanted, rollout.replicas, rollout.updated) = (3, 3, 3);
+    });
+    let (_, status) = verdict(&seen);
+    says(&status, ConditionType::Ready, "True", Reason::Ready);
+    says(&status, ConditionType::Progressing, "True", Reason::RollingOut);
+}
+
+/// A fleet none of whose pods comes up, for this reason.
+fn troubled(trouble: Option<PodTrouble>) -> ProxyConfigObserved {
+    let mut seen = with(|fleet| {
+        let rollout = fleet.rollout.as_mut().unwrap();
+        (rollout.ready, rollout.available) = (0, 0);
+        fleet.trouble = trouble;
+    });
+    seen.resource.replicas.clear();
+    seen
+}
+
+fn no_image() -> Option<PodTrouble> {
+    let image = "registry.example/llm-proxy:typo".to_owned();
+    Some(PodTrouble::ImagePull { image })
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_named_with_the_remedy_and_heals() {
+    let (told, status) = verdict(&troubled(no_image()));
+    for about in [ConditionType::Available, ConditionType::Progressing, ConditionType::Ready] {
+        says(&status, about, "False", Reason::ImagePullFailed);
+        let message = &find(&status.conditions, about).unwrap().message;
+        assert!(
+            message.contains("registry.example/llm-proxy:typo") && message.contains("spec.image"),
+            "{message}"
+        );
+    }
+    says(&status, ConditionType::Stalled, "True", Reason::ImagePullFailed);
+    assert!(told.contains(&EventReason::RolloutFailed));
+    // As long as nothing else is seen nothing is written; and it is looked at again, for nobody tells of pods.
+    let mut again = troubled(no_image());
+    again.resource.status = Some(status.clone());
+    let decision = decide(&again);
+    assert!(decision.effect.is_none());
+    assert_eq!(decision.recheck_at, Some(again.resource.now.plus_ms(10_000)));
+    let mut mended = whole();
+    mended.resource.status = Some(status);
+    let (told, status) = verdict(&mended);
+    says(&status, ConditionType::Ready, "True", Reason::Ready);
+    assert!(told.contains(&EventReason::RolloutFinished));
+}
+
+#[test]
+fn what_serves_goes_on_while_a_new_image_cannot_be_pulled() {
+    let seen = with(|fleet| {
+        let rollout = fleet.rollout.as_mut().unwrap();
+        (rollout.replicas, rollout.updated) = (2, 1);
+        fleet.trouble = no_image();
+    });
+    let (_, status) = verdict(&seen);
+    says(&status, ConditionType::Progressing, "False", Reason::ImagePullFailed);
+    says(&status, ConditionType::Ready, "True", Reason::Ready);
+}
+
+#[test]
+fn other_troubles_of_pods_are_said_in_the_message() {
+    for (trouble, word) in [
+        (PodTrouble::Crashing, "CrashLoopBackOff"),
+        (PodTrouble::Unschedulable, "Unschedulable"),
+        (PodTrouble::NotMade, "cannot start the container"),
+    ] {
+        let (_, status) = verdict(&troubled(Some(trouble)));
+        for (about, holds, reason) in [
+            (ConditionType::Available, "False", Reason::NoReplicas),
+            (ConditionType::Progressing, "True", Reason::RollingOut),
+        ] {
+            says(&status, about, holds, reason);
+            let message = &find(&status.conditions, about).unwrap().message;
+            assert!(message.contains(word), "{message}");
+        }
+    }
+    // Why is not known yet: it is looked for soon.
+    let seen = troubled(None);
+    says(&verdict(&seen).1, ConditionType::Available, "False", Reason::NoReplicas);
+    assert!(decide(&troubled(None)).recheck_at.is_none_or(|at| at <= seen.resource.now.plus_ms(2_000)));
 }

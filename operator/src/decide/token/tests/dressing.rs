@@ -2,6 +2,15 @@
 
 use super::*;
 use crate::effect::Effect;
+use crate::memory::Dress;
+
+fn dress(seen: &TokenObserved) -> Dress {
+    Dress {
+        formats: seen.formats.clone(),
+        base_url: seen.base_url.clone(),
+        owned: true,
+    }
+}
 
 fn content(seen: &mut TokenObserved) -> &mut SecretContent {
     match &mut seen.secret {
@@ -54,10 +63,29 @@ fn a_new_value_is_written_in_the_wanted_formats_and_is_no_repair() {
 }
 
 #[test]
+fn an_orphans_secret_is_freed_from_its_token_and_tied_to_it_again_around_the_same_value() {
+    let (mut seen, value) = issued();
+    seen.resource.memory.written = Some(dress(&seen));
+    content(&mut seen).owned = Some(true);
+    assert!(matches!(effect(&seen), Effect::SetStatus(_) | Effect::Emit(_)));
+    seen.resource.spec.deletion_policy = crds::TokenDeletionPolicy::Orphan;
+    edit(&mut seen).deletion = store::TokenDeletionPolicy::Orphan;
+    let write = written(effect(&seen));
+    assert!(!write.owned && !write.repair && write.value == value);
+    let now = seen.resource.now;
+    seen.resource.memory.note(&Effect::WriteSecret(write), None, now);
+    content(&mut seen).owned = Some(false);
+    assert!(!matches!(effect(&seen), Effect::WriteSecret(_)));
+    seen.resource.spec.deletion_policy = crds::TokenDeletionPolicy::Revoke;
+    edit(&mut seen).deletion = store::TokenDeletionPolicy::Revoke;
+    assert!(written(effect(&seen)).owned);
+}
+
+#[test]
 fn what_was_written_and_is_changed_by_somebody_is_repaired_and_counted() {
     let (mut seen, _) = issued();
     content(&mut seen).base_url = None;
-    seen.resource.memory.written = Some((seen.formats.clone(), seen.base_url.clone()));
+    seen.resource.memory.written = Some(dress(&seen));
     let write = written(effect(&seen));
     assert!(write.repair);
     let now = seen.resource.now;
@@ -91,7 +119,7 @@ fn a_renewal_is_no_repair() {
 fn a_secret_that_is_changed_again_and_again_is_repaired_ever_more_slowly_and_says_so() {
     let stripped = |seen: &mut TokenObserved| {
         content(seen).base_url = None;
-        seen.resource.memory.written = Some((seen.formats.clone(), seen.base_url.clone()));
+        seen.resource.memory.written = Some(dress(seen));
     };
     let changes: [fn(&mut TokenObserved); 2] = [|seen| seen.secret = SecretSeen::Absent, |seen| seen.secret = altered()];
     for change in changes

@@ -64,3 +64,18 @@ fn a_deletion_in_the_middle_of_a_rename_takes_both_files() {
     seen.secret = SecretSeen::Absent;
     assert!(matches!(effect(&seen), Effect::DeleteSecret { name, .. } if name == "web"));
 }
+
+#[test]
+fn an_orphan_lives_to_its_end_without_its_resource_and_keeps_its_secret() {
+    let (mut seen, _) = issued();
+    seen.resource.spec.deletion_policy = crds::TokenDeletionPolicy::Orphan;
+    assert_eq!(changed(effect(&seen)).deletion, Some(store::TokenDeletionPolicy::Orphan));
+    edit(&mut seen).deletion = store::TokenDeletionPolicy::Orphan;
+    assert!(!matches!(effect(&seen), Effect::ChangeToken { .. }));
+    // What the row says counts: nobody knows the spec of what is gone.
+    (seen.resource.standing, seen.resource.spec.deletion_policy) = (Standing::Gone, crds::TokenDeletionPolicy::Revoke);
+    assert!(matches!(effect(&seen), Effect::Forget(_)));
+    // One that is revoked is nobody's orphan.
+    (edit(&mut seen).state, edit(&mut seen).revoked_by) = (TokenState::Revoked, Some(RevokedBy::Spec));
+    assert!(matches!(effect(&seen), Effect::DeleteSecret { .. }));
+}

@@ -109,6 +109,7 @@ impl World {
                 self.seen.secret = SecretSeen::Present(SecretContent {
                     version: SecretVersion(format!("{}{:?}{now:?}", write.value.prefix(), write.formats)),
                     value: Some(write.value.clone()),
+                    owned: None,
                     is_ours: None,
                     formats: write.formats.clone(),
                     base_url: write.formats.contains(&SecretFormat::OpenAI).then(|| write.base_url.clone()),

@@ -1,7 +1,8 @@
 //! What differs from run to run, replaced by words of the same meaning; and tables whose columns are as wide as what is left.
 
 /// A text in which moments, uids, keys' beginnings and numbers of versions are masked, word by word.
-pub(super) fn words(text: &str) -> String {
+#[must_use]
+pub fn words(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
     while !rest.is_empty() {
@@ -40,7 +41,8 @@ fn mask(word: &str) -> Option<&'static str> {
 }
 
 /// The value behind one of these labels at a line's beginning, masked.
-pub(super) fn labelled(text: &str, labels: &[&str]) -> String {
+#[must_use]
+pub fn labelled(text: &str, labels: &[&str]) -> String {
     let line = |line: &str| {
         let label = labels.iter().find(|label| line.trim_start().starts_with(**label));
         match label.and_then(|label| line.split_once(*label)) {
@@ -56,7 +58,8 @@ pub(super) fn labelled(text: &str, labels: &[&str]) -> String {
 }
 
 /// kubectl's table (columns begin where their headings do) with some columns masked whole and the other cells by `mask`, laid out anew.
-pub(super) fn table(text: &str, masked: &[&str], mask: impl Fn(&str) -> String) -> String {
+#[must_use]
+pub fn table(text: &str, masked: &[&str], mask: impl Fn(&str) -> String) -> String {
     let mut lines = text.lines();
     let Some(heading) = lines.next() else { return String::new() };
     let starts: Vec<usize> = (0..heading.len())
