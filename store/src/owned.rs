@@ -18,7 +18,8 @@ pub struct Owned<State> {
 }
 
 impl Fleet {
-    /// The projects of a cluster's resources that are not deleted, or whose rows go with their deletion and have not gone yet, by namespace and name; one query.
+    /// The projects of a cluster's resources that are not deleted, or whose rows go with their deletion and have not gone yet, by namespace and
+    /// name; one query.
     ///
     /// # Errors
     /// Those of any read; [`crate::StoreError::Corrupt`].

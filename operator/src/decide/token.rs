@@ -137,8 +137,8 @@ fn write(facts: &Facts<'_>, value: TokenValue, repair: bool, expect: Option<Secr
     })
 }
 
-/// State, limit, a shortened lifetime and what a deletion means hold at once, for the revisions that live; of a spec that does not count only the state, which is good
-/// by itself.
+/// State, limit, a shortened lifetime and what a deletion means hold at once, for the revisions that live; of a spec that does not count only the
+/// state, which is good by itself.
 fn adjust(facts: &Facts<'_>) -> Option<Effect> {
     let row = living(facts)?;
     let spec = &facts.seen.resource.spec;

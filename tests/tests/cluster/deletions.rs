@@ -200,7 +200,8 @@ fn nothing_of_a_deleted_fleet_is_left_in_its_database_and_it_is_anybodys() {
     stage.stop();
 }
 
-/// Lets an operator die after its `k`-th effect on an object, and another one finish. How many effects it got to: fewer than `k` if it came to the end.
+/// Lets an operator die after its `k`-th effect on an object, and another one finish. How many effects it got to: fewer than `k` if it came to
+/// the end.
 async fn dies_after(installation: &mut Installation, kind: Kind, name: &str, k: usize, is_done: impl AsyncFn(&Installation) -> bool) -> usize {
     let effects = Arc::new(AtomicUsize::new(0));
     let (seen, name) = (Arc::clone(&effects), name.to_owned());

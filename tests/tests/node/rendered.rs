@@ -155,7 +155,8 @@ fn helm_on(cluster: &Cluster, args: &[&str]) -> Answer {
 /// A first fleet, asked for together with the chart. No node is there to run any pod.
 fn install_with_fleet<'a>(chart: &'a str, namespace: &'a str, further: &[&'a str]) -> Vec<&'a str> {
     let fleet = "--set-json=defaultProxy={\"enabled\": true, \"name\": \"default\", \"spec\": {\
-        \"database\": {\"postgres\": {\"secretRef\": {\"name\": \"llm-proxy-database\"}}}, \"providers\": [{\"name\": \"echo\", \"api\": \"Echo\"}]}}";
+        \"database\": {\"postgres\": {\"secretRef\": {\"name\": \"llm-proxy-database\"}}},\
+        \"providers\": [{\"name\": \"echo\", \"api\": \"Echo\"}]}}";
     [&["install", "first", chart, "--namespace", namespace, fleet][..], further].concat()
 }
 

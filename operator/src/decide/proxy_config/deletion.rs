@@ -29,7 +29,7 @@ pub(super) fn note(seen: &ProxyConfigObserved, fleet: &FleetObserved) -> Option<
     effect.map(Effect::Fleet)
 }
 
-/// What is left to be done for one that is gone: its rows go, if they are to, once no replica uses them. Whatever stays is for the same name to claim.
+/// What is left to be done for one that is gone: its rows go, if they are to, once no replica uses them. What stays is for the same name to claim.
 pub(super) fn leave(seen: &ProxyConfigObserved) -> Decision {
     let (effect, recheck_at) = match seen.remains {
         Remains::Nothing => (Some(Effect::Forget(seen.resource.object.uid.clone())), None),
