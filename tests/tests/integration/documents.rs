@@ -49,7 +49,7 @@ const RUN: [(&str, &str, &str, &str); 24] = [
         "docs/cli.md",
         "cluster: fleet",
         "tests/tests/cluster/tunnel.rs",
-        "the_manuals_commands_for_a_fleet_do_what_they_say",
+        "a_fleet_is_managed_through_the_api_server_with_the_documented_rights",
     ),
     ("docs/manage.md", "run: create", MANUAL, "the_management_apis_first_calls_work"),
     (
