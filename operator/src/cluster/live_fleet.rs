@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use store::{DbTime, FeedVersion, Fleet, ReplicaView, StoreError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 use super::references::Key;
 
 /// Versions of our own that are remembered until the feed has shown them.
 const MOST_OWN: usize = 4_096;
+
+/// How many departures are seen to at once in one database.
+const DEPARTURES_AT_ONCE: usize = 8;
 
 /// A fleet whose database is open and led.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(crate) struct LiveFleet {
     own: Mutex<BTreeSet<FeedVersion>>,
     /// Whether it answered and took writes at the follower's last sample.
     answers: AtomicBool,
+    /// Whose turn it is among the departures.
+    turns: Semaphore,
     /// The task that follows the feed.
     follower: OnceLock<AbortHandle>,
 }
@@ -39,6 +45,7 @@ impl LiveFleet {
             base_url,
             own: Mutex::default(),
             answers: AtomicBool::new(false),
+            turns: Semaphore::new(DEPARTURES_AT_ONCE),
             follower: OnceLock::new(),
         }
     }
@@ -81,6 +88,12 @@ impl LiveFleet {
     /// Whether it answered and took writes when it was last sampled: a pause after a failure is over then.
     pub(crate) fn answers(&self) -> bool {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a turn among the departures, which lasts until it is dropped.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.turns.acquire().await.ok()
     }
 
     /// The task that follows its feed ends with it.
