@@ -33,7 +33,16 @@ use exit::{Failure, Outcome};
 use invocation::Invocation;
 use manage::Typed;
 
+/// The commands that containers begin with.
+const SERVE: [&str; 3] = ["proxy", "operator", "server"];
+
 fn main() -> ExitCode {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| SERVE.iter().any(|command| word == *command))
+    {
+        serving::hear_signals();
+    }
     // Before anything else, while the process has one thread: the file sets variables of the environment.
     let invocation = Invocation::of(std::env::args_os().next().as_deref());
     if invocation == Invocation::KubectlCompletion {

@@ -39,6 +39,11 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
         .map_err(|error| Failure::new(format_args!("cannot start the control threads: {error}")))
 }
 
+/// Hears SIGTERM and SIGINT from now on, before there is a runtime. Where that is not possible, [`signals`] says so.
+pub(crate) fn hear_signals() {
+    let _ = signals::hear();
+}
+
 /// Listens for SIGTERM and SIGINT from now on; must be called on a runtime.
 pub(crate) fn signals() -> Result<Asked, Failure> {
     signals::listen().map_err(|error| Failure::new(format_args!("cannot listen for signals: {error}")))

@@ -4,13 +4,14 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 53 | trimSuffix "-" }}
 {{- end }}
 
+{{/* A Service has this name, and no Service's has a dot, which a release's may have. */}}
 {{- define "llm-proxy.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 53 | trimSuffix "-" }}
 {{- else if contains (include "llm-proxy.name" .) .Release.Name }}
-{{- .Release.Name | trunc 53 | trimSuffix "-" }}
+{{- .Release.Name | replace "." "-" | trunc 53 | trimSuffix "-" }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name (include "llm-proxy.name" .) | trunc 53 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name (include "llm-proxy.name" .) | replace "." "-" | trunc 53 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -85,12 +86,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What no schema can say in a sentence. */}}
 {{- define "llm-proxy.validate" -}}
+{{- if not (regexMatch "^[a-z]" (include "llm-proxy.fullname" .)) }}
+{{- fail (printf "%s begins with a digit, which no Service's name may: set fullnameOverride, or give the release another name" (include "llm-proxy.fullname" .)) }}
+{{- end }}
 {{- if eq .Values.rbac.scope "Namespaced" }}
 {{- if not .Values.clusterID }}
 {{- fail "rbac.scope Namespaced needs clusterID: a name for this cluster that never changes and that no other cluster on the same databases has" }}
 {{- end }}
 {{- else if .Values.watchNamespaces }}
 {{- fail "watchNamespaces needs rbac.scope: Namespaced" }}
+{{- else }}
+{{- include "llm-proxy.validate.alone" . }}
 {{- end }}
 {{- if .Values.defaultProxy.enabled }}
 {{- if not (and .Values.defaultProxy.spec.database .Values.defaultProxy.spec.providers) }}
@@ -100,6 +106,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "defaultProxy stands in the release's namespace %s, which watchNamespaces does not list: add it" .Release.Namespace) }}
 {{- end }}
 {{- include "llm-proxy.validate.definitions" . }}
+{{- end }}
+{{- end }}
+
+{{/*
+Two operators that watch every namespace undo each other's work: with different images they would replace every fleet's pods for ever. Helm gives its
+releases' names to what it has installed; without a cluster (template, lint) it knows of none.
+*/}}
+{{- define "llm-proxy.validate.alone" -}}
+{{- if .Values.rbac.create }}
+{{- range (lookup "rbac.authorization.k8s.io/v1" "ClusterRoleBinding" "" "").items }}
+{{- $labels := default dict .metadata.labels }}
+{{- $by := default dict .metadata.annotations }}
+{{- $release := index $by "meta.helm.sh/release-name" | default "" }}
+{{- $namespace := index $by "meta.helm.sh/release-namespace" | default "" }}
+{{- if and (eq (index $labels "app.kubernetes.io/part-of" | default "") "llm-proxy") (ne $release "") }}
+{{- if or (ne $release $.Release.Name) (ne $namespace $.Release.Namespace) }}
+{{- fail (printf "release %s in namespace %s watches every namespace already: upgrade or uninstall that one, or use rbac.scope: Namespaced in both" $release $namespace) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 

@@ -1,8 +1,9 @@
 //! SIGTERM and SIGINT: the first asks for an orderly end, the second ends the process at once.
 
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::console;
@@ -11,10 +12,31 @@ use crate::console;
 #[derive(Clone, Debug)]
 pub(crate) struct Asked(watch::Receiver<bool>);
 
-/// Listens from now on; must be called on a runtime.
+/// SIGTERM and SIGINT.
+type Both = (Signal, Signal);
+
+/// Who listens since the process began, until [`listen`] takes over.
+static HEARD: Mutex<Option<Both>> = Mutex::new(None);
+
+/// Hears signals from now on, for [`listen`]; needs no runtime and starts no thread. The kernel keeps from the first process of a container what it
+/// does not listen for: a pod that is deleted while it starts would never learn of it and run on to the end of its grace period.
+pub(crate) fn hear() -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let _entered = runtime.enter();
+    *HEARD.lock().unwrap_or_else(PoisonError::into_inner) = Some(both()?);
+    Ok(())
+}
+
+fn both() -> io::Result<Both> {
+    Ok((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
+}
+
+/// Listens from now on, and for what was heard before; must be called on a runtime.
 pub(crate) fn listen() -> io::Result<Asked> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let heard = HEARD.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // Always: it is what makes this runtime attend to signals.
+    let fresh = both()?;
+    let (mut terminate, mut interrupt) = heard.unwrap_or(fresh);
     let (ask, asked) = watch::channel(false);
     tokio::spawn(async move {
         let mut next = async || {

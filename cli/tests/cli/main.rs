@@ -9,6 +9,7 @@ mod fleet;
 mod manage;
 mod manual;
 mod migrate;
+mod pod;
 mod postgres;
 mod process;
 mod reach;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crds::{Kind, LlmProject, WitheringToken};
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use store::ResourceUid;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
@@ -24,8 +25,6 @@ const APART: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(600);
 /// How soon a difference that could not be found is looked for again.
 const RETRY: Duration = Duration::from_secs(10);
-/// How many departures are seen to at once.
-const AT_ONCE: usize = 8;
 /// The first and the longest pause before a departure is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -140,7 +139,8 @@ pub(crate) async fn run(context: Arc<Context>, told: Told) {
 /// Ends the rows of departed objects as they are told, and again until it is done.
 async fn see_off(context: &Context, told: Told) {
     let told = futures_util::stream::unfold(told.queue, |mut queue| async { queue.recv().await.map(|departed| (departed, queue)) });
-    told.for_each_concurrent(AT_ONCE, |departed| async move {
+    // Without bound: those that wait for a database that is away hold up none that is in another one.
+    told.for_each_concurrent(None, |departed| async move {
         context.memories.forget(&departed.uid);
         let mut pause = FIRST_PAUSE;
         if departed.kind == Kind::ProxyConfig {
@@ -183,9 +183,11 @@ async fn end(context: &Context, departed: &Departed, fleets: &[Arc<LiveFleet>]) 
         uid: departed.uid.clone(),
         generation: 0,
     };
+    // One database that is away keeps nothing alive in the others.
+    let all = join_all(fleets.iter().map(|live| leave(context, live, &gone))).await;
     let mut left = Left::Done;
-    for live in fleets {
-        if leave(context, live, &gone).await? == Left::InUse {
+    for one in all {
+        if one? == Left::InUse {
             left = Left::InUse;
         }
     }
@@ -220,15 +222,18 @@ async fn differences(context: &Context) {
 }
 
 /// Tells of every object that has rows and is in neither of two complete LISTs. The rows are read first, so that each is of an object that was
-/// there before the first LIST, unless it was deleted.
+/// there before the first LIST, unless it was deleted. A database that cannot be read keeps nothing in the others from being found.
 async fn difference(context: &Context, fleets: &[Arc<LiveFleet>]) -> Result<(), ReconcileError> {
-    let mut missing = Vec::new();
-    for live in fleets {
-        missing.extend(rows(context, live).await?);
+    let (mut missing, mut unread) = (Vec::new(), Ok(()));
+    for read in join_all(fleets.iter().map(|live| rows(context, live))).await {
+        match read {
+            Ok(rows) => missing.extend(rows),
+            Err(error) => unread = Err(error.into()),
+        }
     }
     for look in 0..2 {
         if missing.is_empty() {
-            return Ok(());
+            return unread;
         }
         if look > 0 {
             tokio::time::sleep(APART).await;
@@ -245,7 +250,7 @@ async fn difference(context: &Context, fleets: &[Arc<LiveFleet>]) -> Result<(), 
         tracing::info!(kind = %departed.kind, namespace = departed.namespace, name = departed.name, "was deleted unseen");
         context.departures.note(departed);
     }
-    Ok(())
+    unread
 }
 
 /// The objects of this cluster, in a namespace that is looked at, whose rows live in a database.

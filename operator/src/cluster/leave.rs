@@ -35,6 +35,7 @@ pub(crate) enum Left {
 /// # Errors
 /// Why it is not known to be done: try again.
 pub(crate) async fn leave(context: &Context, live: &Arc<LiveFleet>, gone: &Object) -> Result<Left, ReconcileError> {
+    let _turn = live.turn().await;
     for _ in 0..MOST_EFFECTS {
         let Some(seen) = observe(context, live, gone).await? else {
             return Ok(Left::Done);

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use store::{DbTime, FeedVersion, Fleet, ReplicaView, StoreError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 
 use super::references::Key;
 
 /// Versions of our own that are remembered until the feed has shown them.
 const MOST_OWN: usize = 4_096;
+
+/// How many departures are seen to at once in one database.
+const DEPARTURES_AT_ONCE: usize = 8;
 
 /// A fleet whose database is open and led.
 #[derive(Debug)]
@@ -28,6 +32,8 @@ pub(crate) struct LiveFleet {
     answers: AtomicBool,
     /// Whether the row says that the rows go with their ProxyConfig.
     goes: AtomicBool,
+    /// Whose turn it is among the departures.
+    turns: Semaphore,
     /// The task that follows the feed.
     follower: OnceLock<AbortHandle>,
 }
@@ -42,6 +48,7 @@ impl LiveFleet {
             own: Mutex::default(),
             answers: AtomicBool::new(false),
             goes: AtomicBool::new(false),
+            turns: Semaphore::new(DEPARTURES_AT_ONCE),
             follower: OnceLock::new(),
         }
     }
@@ -94,6 +101,12 @@ impl LiveFleet {
     /// Whether the rows go with their ProxyConfig, as far as was seen: if not, a database that is gone as well is not asked.
     pub(crate) fn goes(&self) -> bool {
         self.goes.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a turn among the departures, which lasts until it is dropped.
+    pub(crate) async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.turns.acquire().await.ok()
     }
 
     /// The task that follows its feed ends with it.

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 use testkit::client::Request;
+use testkit::postgres::Database;
 
 use crate::fleet_stage::{SOON, Stage};
 use crate::installation::{Installation, until};
@@ -271,4 +272,64 @@ async fn rows_and_key_never_part_though_an_operator_dies_after_every_effect() {
             return;
         }
     }
+}
+
+/// Beside the fleet `main` another one on a database of its own, which is Ready.
+fn another_fleet(stage: &Stage) -> Database {
+    let database = Database::create();
+    stage.make_database_secret("others", "url", &database.url());
+    let theirs = json!({"postgres": {"secretRef": {"name": "others"}}});
+    stage.declare("other", json!({"replicas": 0, "database": theirs}));
+    stage.fleet_says("other", ConditionType::DatabaseReady, "True DatabaseReady", SOON);
+    database
+}
+
+fn keys_are_dead(stage: &Stage, limit: Duration) {
+    stage.until("the keys are dead", limit, || {
+        (stage.database.number("SELECT COUNT(*) FROM tokens WHERE state = 'Active'") == 0).then_some(())
+    });
+}
+
+#[test]
+fn the_database_of_one_fleet_being_away_keeps_no_key_of_another_alive() {
+    let mut stage = Stage::with_fleet(json!({"replicas": 0}));
+    let other = another_fleet(&stage);
+    project(&stage, "Retain");
+    // More than are seen to at once.
+    let names: Vec<String> = (0..12).map(|n| format!("app-{n}")).collect();
+    for name in &names {
+        let token = object("WitheringToken", name, json!({"projectRef": {"name": "shop"}}));
+        stage.apply::<WitheringToken>(name, &token);
+    }
+    stage.until("every token has a row", SOON, || {
+        (stage.database.number("SELECT COUNT(*) FROM tokens WHERE state = 'Active'") == 12).then_some(())
+    });
+    other.set_away(true);
+    for name in &names {
+        stage.delete::<WitheringToken>(name);
+    }
+    keys_are_dead(&stage, SOON);
+    other.set_away(false);
+    stage.stop();
+}
+
+#[test]
+fn what_was_deleted_unseen_is_found_while_the_database_of_another_fleet_is_away() {
+    let mut stage = Stage::with_fleet(json!({"replicas": 0}));
+    let other = another_fleet(&stage);
+    project(&stage, "Retain");
+    token(&stage, "Revoke");
+    stage.stop();
+    stage.delete::<WitheringToken>("app");
+    stage.database.set_away(true);
+    let epoch = || other.number("SELECT MAX(epoch) FROM feed_head");
+    let before = epoch();
+    stage.start();
+    stage.until("the other database is led anew", SOON, || (epoch() > before).then_some(()));
+    stage.says(ConditionType::DatabaseReady, "False DatabaseUnavailable");
+    other.set_away(true);
+    stage.database.set_away(false);
+    keys_are_dead(&stage, UNSEEN);
+    other.set_away(false);
+    stage.stop();
 }

@@ -59,8 +59,14 @@ fn each_value_set_renders_its_golden_file_and_the_same_a_second_time() {
 
 #[test]
 fn a_wrong_value_is_refused_in_a_line_that_names_it() {
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 15] = [
         (&["--set", "replicaCout=2"], "- at '': additional properties 'replicaCout' not allowed"),
+        (
+            &["--set", "fullnameOverride=Foo_Bar"],
+            "- at '/fullnameOverride': 'Foo_Bar' does not match",
+        ),
+        (&["--set", "fullnameOverride=1st"], "- at '/fullnameOverride': '1st' does not match"),
+        (&["--set", "nameOverride=a b"], "- at '/nameOverride': 'a b' does not match"),
         (&["--set", "image.tga=x"], "- at '/image': additional properties 'tga' not allowed"),
         (&["--set", "replicaCount=two"], "- at '/replicaCount': got string, want integer"),
         (&["--set", "replicaCount=-1"], "- at '/replicaCount': minimum: got -1, want 0"),
@@ -145,6 +151,29 @@ fn kube_score_finds_nothing_that_is_not_answered_in_the_template() {
     }
 }
 
+/// `helm template` of a release of this name.
+fn named(release: &str) -> Answer {
+    let home = tempfile::tempdir().unwrap();
+    let output = helm(home.path()).args(["template", release]).arg(chart("llm-proxy")).output().unwrap();
+    output.into()
+}
+
+#[test]
+fn a_releases_name_becomes_one_that_every_kind_may_have_or_is_refused_in_a_line() {
+    let text = named("team.a").ok();
+    let objects = objects(&text);
+    let names: Vec<&str> = objects.iter().filter_map(|object| object.metadata.name.as_deref()).collect();
+    assert!(
+        !names.is_empty() && names.iter().all(|name| name.starts_with("team-a-llm-proxy")),
+        "{names:?}"
+    );
+    let refused = named("1st").refused();
+    assert!(
+        refused.contains("1st-llm-proxy begins with a digit, which no Service's name may: set fullnameOverride"),
+        "{refused}"
+    );
+}
+
 /// Helm as the administrator of a cluster.
 fn helm_on(cluster: &Cluster, args: &[&str]) -> Answer {
     let mut command = helm(cluster.folder());
@@ -190,6 +219,12 @@ fn a_first_fleet_and_the_definitions_of_the_charts_come_and_are_taken_over_in_th
     let _ = helm_on(&cluster, &install_with_fleet(main, &namespace, &[])).ok();
     let fleet = ["-n", &namespace, "get", "proxyconfig", "default", "-o", "name"];
     assert_eq!(cluster.kubectl(&fleet).ok().trim(), "proxyconfig.llm-proxy.dev/default");
+
+    // A second operator for every namespace would undo what the first does.
+    let second = ["install", "second", main, "--namespace", &fresh, "--create-namespace"];
+    let refused = helm_on(&cluster, &second).refused();
+    let line = format!("release first in namespace {namespace} watches every namespace already");
+    assert_eq!(refused.lines().filter(|said| said.contains(&line)).count(), 1, "{refused}");
 
     // The other chart takes over what crds/ installed, as docs/operator.md says it; without the flag Helm refuses.
     let adopt = ["install", "llm-proxy-crds", definitions, "--namespace", &namespace];
