@@ -214,6 +214,11 @@ mod tests {
         fs::write(left.join(SWEEPER_ID), orphan.id().to_string()).unwrap();
         let mut sweeper = shell(SWEEPER).arg(&kept).spawn().unwrap();
         fs::write(kept.join(SWEEPER_ID), sweeper.id().to_string()).unwrap();
+        // A new process has its arguments a moment later than whoever started it goes on.
+        let arguments = format!("/proc/{}/cmdline", sweeper.id());
+        wait::until("it has its arguments", wait::SOON, || {
+            fs::read(&arguments).is_ok_and(|line| !line.is_empty())
+        });
         remove_leftovers(temporary.path());
         assert!(left.exists(), "too young");
         let hour = std::time::SystemTime::now() - Duration::from_secs(3600);
