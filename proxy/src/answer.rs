@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
-use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Version};
-use http_body::Body;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use llm::EchoAnswer;
 
 use crate::cors;
 use crate::data_thread::DataThread;
-use crate::headers::{X_SHOULD_RETRY, to_client};
+use crate::headers::X_SHOULD_RETRY;
 use crate::outcome::{End, Outcome};
 use crate::refusal::{Refusal, Retry};
 use crate::reply::ReplyBody;
-use crate::upstream::Answered;
+use crate::upstream::{AnswerBody, Answered};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
@@ -45,7 +44,7 @@ impl Reply {
 
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Upstream(answered) => answered.response.status(),
+            Self::Upstream(answered) => answered.status,
             Self::EchoWhole { status, .. } => *status,
             Self::EchoStream { .. } => StatusCode::OK,
         }
@@ -54,13 +53,12 @@ impl Reply {
     pub(crate) fn into_response(self, thread: &Rc<DataThread>, mut outcome: Outcome) -> Response<ReplyBody> {
         outcome.head_is_ready();
         match self {
-            Self::Upstream(Answered { response, link }) => {
-                let (mut head, body) = response.into_parts();
-                let events = takes_a_final_event(&head.headers, &body);
-                to_client(&mut head.headers);
-                head.version = Version::HTTP_11;
-                head.extensions = Extensions::new();
-                Response::from_parts(head, ReplyBody::upstream(thread, body, link, outcome, events))
+            Self::Upstream(Answered { status, headers, body }) => {
+                let events = takes_a_final_event(&headers, &body);
+                let mut response = Response::new(ReplyBody::upstream(thread, body, outcome, events));
+                *response.status_mut() = status;
+                *response.headers_mut() = headers;
+                response
             }
             Self::EchoWhole { status, body } => {
                 outcome.observe(&body, true);
@@ -87,7 +85,7 @@ pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// Whether an error can be told as one more event: not within a promised length, nor within a compression.
-fn takes_a_final_event(headers: &HeaderMap, body: &impl Body) -> bool {
+fn takes_a_final_event(headers: &HeaderMap, body: &AnswerBody) -> bool {
     is_event_stream(headers) && body.size_hint().exact().is_none() && !headers.contains_key(CONTENT_ENCODING)
 }
 

@@ -93,7 +93,7 @@ impl Payload {
     pub(crate) fn into_upstream(self, shared: &Shared) -> (UpstreamBody, Option<Charge>) {
         let limits = &shared.settings.limits;
         match self {
-            Self::Whole(held) => (UpstreamBody::Whole(Some(held.bytes)), Some(held.charge)),
+            Self::Whole(held) => (UpstreamBody::Whole(held.bytes), Some(held.charge)),
             Self::Stream(body) => {
                 let streamed = Streamed {
                     body,

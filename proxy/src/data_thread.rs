@@ -124,19 +124,19 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
 /// Answers the feed's fences and closes connections that providers will close soon.
 async fn housekeeping(thread: Rc<DataThread>, mut fences: mpsc::UnboundedReceiver<oneshot::Sender<()>>) {
     let mut tick = tokio::time::interval(Duration::from_secs(5));
+    let mut age = tokio::time::interval(thread.pool.tick());
     loop {
         tokio::select! {
             fence = fences.recv() => match fence {
-                // Between its last check of a grant and its dispatch a request does not yield, so whatever is dispatched from now on saw the
-                // change. What was dispatched just before goes out first: its connection's task is ahead of us in the queue.
-                Some(fence) => {
-                    tokio::task::yield_now().await;
-                    let _ = fence.send(());
-                }
+                // Between its last check of a grant and the write of its head a request does not yield, so whatever starts from now on saw the
+                // change.
+                Some(fence) => drop(fence.send(())),
                 None => return,
             },
+            _ = age.tick() => thread.pool.age(),
+            // Never ready: it closes what providers close.
+            () = std::future::poll_fn(|cx| thread.pool.poll_watch(cx)) => {}
             _ = tick.tick() => {
-                thread.pool.reap();
                 thread.counters.idle_upstream.store(thread.pool.len() as u64, Ordering::Relaxed);
             }
         }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, request};
+use http::{StatusCode, request};
 use llm::{Endpoint, Peek, UsageObserver};
 use store::TokenDigest;
 
@@ -14,10 +14,10 @@ use crate::block::Permit;
 use crate::body::Payload;
 use crate::data_thread::DataThread;
 use crate::grant::Grant;
-use crate::outbound;
+use crate::outbound::Outbound;
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
-use crate::upstream::{Answered, Link, SendError, StreamedBodyError, Target, UpstreamBody, UpstreamKind};
+use crate::upstream::{Answered, BrokenAnswer, Link, SendError, StreamedBodyError, UpstreamBody, UpstreamKind};
 
 /// How often a request whose grant changes under it is admitted anew.
 const ADMISSIONS: usize = 4;
@@ -36,13 +36,13 @@ pub(crate) struct Plan<'a> {
 enum Attempt {
     Answered(Answered),
     /// A change came before the request started: admit it anew.
-    Outdated(Request<UpstreamBody>),
+    Outdated(UpstreamBody),
 }
 
 /// Takes a permit and sends the request; a grant that changes meanwhile is admitted anew.
 pub(crate) async fn send(
     thread: &Rc<DataThread>,
-    head: &mut request::Parts,
+    head: &request::Parts,
     plan: &Plan<'_>,
     mut grant: Arc<Grant>,
     payload: Payload,
@@ -66,21 +66,16 @@ pub(crate) async fn send(
                 }
             }
             UpstreamKind::Http(target) => {
-                let request = outbound::request(head, plan.endpoint, target, body)?;
-                match exchange(thread, plan, &grant, target, request, permit, outcome).await? {
+                let request = Outbound::new(head, plan.endpoint, target);
+                match exchange(thread, plan, &grant, &request, body, permit, outcome).await? {
                     Attempt::Answered(answered) => {
-                        let (status, headers) = (answered.response.status(), answered.response.headers());
-                        outcome.answered(status, observer_of(plan.endpoint, is_event_stream(headers)));
-                        if status == StatusCode::UNAUTHORIZED {
+                        outcome.answered(answered.status, observer_of(plan.endpoint, is_event_stream(&answered.headers)));
+                        if answered.status == StatusCode::UNAUTHORIZED {
                             return Err(Refusal::UpstreamAuth { provider: provider(&grant) });
                         }
                         return Ok(Reply::Upstream(answered));
                     }
-                    Attempt::Outdated(request) => {
-                        let (parts, unsent) = request.into_parts();
-                        head.headers = parts.headers;
-                        body = unsent;
-                    }
+                    Attempt::Outdated(unsent) => body = unsent,
                 }
             }
         }
@@ -93,23 +88,24 @@ async fn exchange(
     thread: &DataThread,
     plan: &Plan<'_>,
     grant: &Grant,
-    target: &Target,
-    mut request: Request<UpstreamBody>,
+    request: &Outbound<'_>,
+    mut body: UpstreamBody,
     mut permit: Option<Permit>,
     outcome: &mut Outcome,
 ) -> Result<Attempt, Refusal> {
     let limits = &thread.shared.settings.limits;
+    let origin = request.origin();
     let mut tries = 0;
     loop {
         let idle = if tries < MAX_POOLED_TRIES {
-            Link::idle(&thread.pool, &target.origin)
+            Link::idle(&thread.pool, origin)
         } else {
             None
         };
         tries += 1;
         let link = match idle {
             Some(link) => link,
-            None => Link::dial(&target.origin, &thread.shared.egress, limits.connect_deadline)
+            None => Link::dial(origin, &thread.shared.egress, limits.connect_deadline)
                 .await
                 .map_err(|why| unreachable(grant, &why))?,
         };
@@ -119,13 +115,15 @@ async fn exchange(
         let may_start = admit::may_start(thread, grant);
         if !matches!(may_start, Ok(true)) {
             link.release(&thread.pool);
-            return may_start.map(|_| Attempt::Outdated(request));
+            return may_start.map(|_| Attempt::Outdated(body));
         }
         if let Some(permit) = &mut permit {
             permit.dispatch();
         }
         outcome.dispatched(plan.whole.len());
-        let failed = match link.send(request, limits.first_byte_deadline, thread.aborting()).await {
+        let write_head = |length, out: &mut Vec<u8>| request.write(length, out);
+        let sent = link.send(request.method(), write_head, body, limits.first_byte_deadline, thread.aborting());
+        let failed = match sent.await {
             Ok(answered) => {
                 if let Some(permit) = permit {
                     permit.spend();
@@ -144,9 +142,16 @@ async fn exchange(
                 if !pooled {
                     return Err(unreachable(grant, &error.to_string()));
                 }
-                request = *untouched;
+                body = untouched;
             }
-            SendError::Broken(error) => return Err(broken(grant, &error, limits.max_body_bytes)),
+            SendError::Broken(error) => return Err(broken(grant, &error)),
+            SendError::Body(StreamedBodyError::TooLarge) => {
+                return Err(Refusal::BodyTooLarge {
+                    limit: limits.max_body_bytes,
+                });
+            }
+            SendError::Body(StreamedBodyError::Stalled) => return Err(Refusal::BodyTimeout),
+            SendError::Body(StreamedBodyError::Client(_)) => return Err(Refusal::BodyAborted),
             SendError::Switched => return Err(Refusal::UpstreamBroken { provider: provider(grant) }),
             SendError::TimedOut => return Err(Refusal::UpstreamTimeout { provider: provider(grant) }),
             SendError::Aborted => return Err(Refusal::Draining),
@@ -164,17 +169,10 @@ fn unreachable(grant: &Grant, why: &str) -> Refusal {
     Refusal::UpstreamUnreachable { provider }
 }
 
-fn broken(grant: &Grant, error: &hyper::Error, max_body_bytes: usize) -> Refusal {
-    match StreamedBodyError::behind(error) {
-        Some(StreamedBodyError::TooLarge) => Refusal::BodyTooLarge { limit: max_body_bytes },
-        Some(StreamedBodyError::Stalled) => Refusal::BodyTimeout,
-        Some(StreamedBodyError::Client(_)) => Refusal::BodyAborted,
-        None => {
-            let provider = provider(grant);
-            tracing::warn!(provider = &*provider, %error, "a provider broke off before its answer");
-            Refusal::UpstreamBroken { provider }
-        }
-    }
+fn broken(grant: &Grant, error: &BrokenAnswer) -> Refusal {
+    let provider = provider(grant);
+    tracing::warn!(provider = &*provider, %error, "a provider broke off before its answer");
+    Refusal::UpstreamBroken { provider }
 }
 
 /// The request counts when the answer starts, which is now.

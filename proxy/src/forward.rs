@@ -78,9 +78,9 @@ async fn administer(
     response
 }
 
-async fn forward(thread: &Rc<DataThread>, mut head: request::Parts, body: Incoming, mut outcome: Outcome) -> Response<ReplyBody> {
+async fn forward(thread: &Rc<DataThread>, head: request::Parts, body: Incoming, mut outcome: Outcome) -> Response<ReplyBody> {
     let mut unread = Some(body);
-    match steps(thread, &mut head, &mut unread, &mut outcome).await {
+    match steps(thread, &head, &mut unread, &mut outcome).await {
         Ok(reply) => reply.into_response(thread, outcome),
         Err(refusal) => {
             let mut response = answer::refuse(&refusal, outcome);
@@ -98,7 +98,7 @@ async fn forward(thread: &Rc<DataThread>, mut head: request::Parts, body: Incomi
     }
 }
 
-async fn steps(thread: &Rc<DataThread>, head: &mut request::Parts, unread: &mut Option<Incoming>, outcome: &mut Outcome) -> Result<Reply, Refusal> {
+async fn steps(thread: &Rc<DataThread>, head: &request::Parts, unread: &mut Option<Incoming>, outcome: &mut Outcome) -> Result<Reply, Refusal> {
     // Who asks for what: the head alone.
     let Inbound { endpoint, digest } = inbound::accept(head)?;
     outcome.endpoint = Some(endpoint);

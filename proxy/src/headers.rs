@@ -1,7 +1,6 @@
 //! Which headers travel on: hop-by-hop ones never (RFC 9110 §7.6.1), credentials and traces of the client never upstream.
 
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderName;
 
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,11 +22,11 @@ fn is_hop_by_hop(name: &str) -> bool {
     )
 }
 
-/// Of the client, and no affair of the provider's. hyper frames the body anew by its exact size.
+/// Of the client, and no affair of the provider's. The body is framed anew.
 fn is_the_clients(name: &str) -> bool {
     matches!(
         name,
-        "authorization" | "x-api-key" | "content-length" | "expect" | "cookie" | "origin" | "referer" | "x-request-id" | "x-real-ip"
+        "authorization" | "x-api-key" | "content-length" | "expect" | "cookie" | "origin" | "referer" | "x-request-id" | "x-real-ip" | "host"
     ) || matches!(name, "forwarded" | "x-forwarded-for" | "x-forwarded-host" | "x-forwarded-proto")
 }
 
@@ -36,37 +35,46 @@ fn is_the_providers(name: &str) -> bool {
     name.starts_with("access-control-") || matches!(name, "set-cookie" | "alt-svc" | "strict-transport-security")
 }
 
-/// Turns the client's headers into the provider's, in place. `identity` asks for an answer that is not compressed, so that its usage can be read.
-pub(crate) fn to_upstream(headers: &mut HeaderMap, host: &HeaderValue, authorization: Option<&HeaderValue>, identity: bool) {
-    remove(headers, |name| is_hop_by_hop(name) || is_the_clients(name));
-    headers.insert(HOST, host.clone());
-    if let Some(value) = authorization {
-        headers.insert(AUTHORIZATION, value.clone());
-    }
-    if identity {
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    }
+/// Whether a client's header goes on to the provider, as far as its name decides.
+pub(crate) fn travels_upstream(name: &str) -> bool {
+    !is_hop_by_hop(name) && !is_the_clients(name)
 }
 
-/// Turns the provider's headers into the client's, in place. The provider's request id makes room for ours.
-pub(crate) fn to_client(headers: &mut HeaderMap) {
-    remove(headers, |name| is_hop_by_hop(name) || is_the_providers(name));
-    if let Some(theirs) = headers.remove(X_REQUEST_ID) {
-        headers.insert(X_UPSTREAM_REQUEST_ID, theirs);
-    }
+/// Whether a provider's header goes on to the client, as far as its name decides.
+pub(crate) fn travels_to_client(name: &str) -> bool {
+    !is_hop_by_hop(name) && !is_the_providers(name)
 }
 
-/// One walk over what is there costs less than a look-up of everything that might be.
-fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
-    let mut doomed: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name.as_str())).cloned().collect();
-    // Headers that the sender names in Connection belong to this hop, too.
-    for value in headers.get_all(CONNECTION) {
-        let names = value.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
-        let others = names.filter(|name| !name.eq_ignore_ascii_case(b"keep-alive") && !name.eq_ignore_ascii_case(b"close"));
-        doomed.extend(others.filter_map(|name| HeaderName::from_bytes(name).ok()));
+/// What the sender's Connection headers say.
+#[derive(Debug, Default)]
+pub(crate) struct Hop<'h> {
+    /// Headers that belong to this hop, too. Nearly always none.
+    named: Vec<&'h [u8]>,
+    closes: bool,
+}
+
+impl<'h> Hop<'h> {
+    /// Reads the values of all Connection headers.
+    pub(crate) fn of(values: impl Iterator<Item = &'h [u8]>) -> Self {
+        let mut hop = Self::default();
+        for token in values.flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii) {
+            if token.eq_ignore_ascii_case(b"close") {
+                hop.closes = true;
+            } else if !token.is_empty() && !token.eq_ignore_ascii_case(b"keep-alive") {
+                hop.named.push(token);
+            }
+        }
+        hop
     }
-    for name in doomed {
-        headers.remove(name);
+
+    /// Whether the sender ends the connection after this message.
+    pub(crate) fn closes(&self) -> bool {
+        self.closes
+    }
+
+    /// Whether a header belongs to this hop because the sender says so.
+    pub(crate) fn names(&self, name: &HeaderName) -> bool {
+        self.named.iter().any(|named| named.eq_ignore_ascii_case(name.as_str().as_bytes()))
     }
 }
 
@@ -74,80 +82,54 @@ fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&str) -> bool) {
 mod tests {
     use super::*;
 
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs
-            .iter()
-            .map(|(k, v)| (HeaderName::from_static(k), HeaderValue::from_static(v)))
-            .collect()
-    }
-
     #[test]
     fn the_clients_credentials_and_traces_stay_here() {
-        let mut sent = headers(&[
-            ("authorization", "Bearer sk-lp-x"),
-            ("x-api-key", "sk-lp-x"),
-            ("cookie", "a=b"),
-            ("x-forwarded-for", "1.2.3.4"),
-            ("user-agent", "OpenAI/Python"),
-            ("openai-organization", "org"),
-        ]);
-        to_upstream(
-            &mut sent,
-            &HeaderValue::from_static("api.example"),
-            Some(&HeaderValue::from_static("Bearer provider")),
-            true,
-        );
-        let expected = headers(&[
-            ("authorization", "Bearer provider"),
-            ("user-agent", "OpenAI/Python"),
-            ("openai-organization", "org"),
-            ("host", "api.example"),
-            ("accept-encoding", "identity"),
-        ]);
-        assert_eq!(sent, expected);
+        for stays in [
+            "authorization",
+            "x-api-key",
+            "cookie",
+            "x-forwarded-for",
+            "host",
+            "x-request-id",
+            "content-length",
+            "expect",
+        ] {
+            assert!(!travels_upstream(stays), "{stays}");
+        }
+        for travels in ["user-agent", "openai-organization", "content-type", "accept", "x-stainless-lang"] {
+            assert!(travels_upstream(travels), "{travels}");
+        }
     }
 
     #[test]
-    fn a_keyless_provider_gets_no_authorization() {
-        let mut sent = headers(&[("authorization", "Bearer sk-lp-x")]);
-        to_upstream(&mut sent, &HeaderValue::from_static("h"), None, false);
-        assert_eq!(sent, headers(&[("host", "h")]));
+    fn what_frames_this_hop_does_not_travel_either_way() {
+        for name in [
+            "transfer-encoding",
+            "te",
+            "trailer",
+            "upgrade",
+            "connection",
+            "keep-alive",
+            "proxy-authorization",
+        ] {
+            assert!(!travels_upstream(name) && !travels_to_client(name), "{name}");
+        }
     }
 
     #[test]
-    fn headers_named_in_any_connection_line_do_not_travel() {
-        let mut sent = headers(&[("connection", "keep-alive, X-Hop"), ("x-hop", "1"), ("x-other", "1"), ("x-end", "2")]);
-        sent.append("connection", HeaderValue::from_static("close,x-other, ,(?)"));
-        remove(&mut sent, is_hop_by_hop);
-        assert_eq!(sent, headers(&[("x-end", "2")]));
+    fn what_speaks_of_the_providers_host_does_not_travel() {
+        for name in ["access-control-allow-origin", "strict-transport-security", "alt-svc", "set-cookie"] {
+            assert!(!travels_to_client(name), "{name}");
+        }
+        assert!(travels_to_client("content-type") && travels_to_client("x-ratelimit-reset-requests"));
     }
 
     #[test]
-    fn what_frames_this_hop_does_not_travel() {
-        let mut sent = headers(&[
-            ("content-length", "5"),
-            ("transfer-encoding", "chunked"),
-            ("te", "trailers"),
-            ("expect", "100-continue"),
-            ("upgrade", "h2c"),
-            ("http2-settings", "AA"),
-            ("connection", "upgrade, http2-settings"),
-        ]);
-        to_upstream(&mut sent, &HeaderValue::from_static("h"), None, false);
-        assert_eq!(sent, headers(&[("host", "h")]));
-    }
-
-    #[test]
-    fn the_providers_request_id_is_kept_and_what_speaks_of_its_host_is_not() {
-        let mut got = headers(&[
-            ("x-request-id", "req_theirs"),
-            ("access-control-allow-origin", "*"),
-            ("strict-transport-security", "max-age=31536000"),
-            ("alt-svc", "h3=\":443\""),
-            ("content-type", "text/event-stream"),
-        ]);
-        to_client(&mut got);
-        let expected = headers(&[("content-type", "text/event-stream"), ("x-upstream-request-id", "req_theirs")]);
-        assert_eq!(got, expected);
+    fn headers_named_in_any_connection_line_belong_to_the_hop() {
+        let hop = Hop::of([&b"keep-alive, X-Hop"[..], b"close,x-other, ,(?)"].into_iter());
+        let names = |name: &'static str| hop.names(&HeaderName::from_static(name));
+        assert!(names("x-hop") && names("x-other") && !names("x-end") && !names("keep-alive"));
+        assert!(hop.closes());
+        assert!(!Hop::of([&b"keep-alive"[..]].into_iter()).closes());
     }
 }

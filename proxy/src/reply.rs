@@ -9,13 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::data_thread::DataThread;
 use crate::idle::IdleTimer;
 use crate::outcome::{End, Outcome};
 use crate::refusal::Refusal;
-use crate::upstream::Link;
+use crate::upstream::AnswerBody;
 
 /// An answer's body.
 pub(crate) enum ReplyBody {
@@ -41,8 +40,7 @@ impl From<Infallible> for BrokenOff {
 
 /// A provider's answer on its way to the client.
 pub(crate) struct UpstreamReply {
-    body: Incoming,
-    link: Option<Link>,
+    body: AnswerBody,
     thread: Rc<DataThread>,
     outcome: Outcome,
     /// A stream of events ends with an error event; anything else breaks off.
@@ -69,11 +67,10 @@ impl ReplyBody {
         }
     }
 
-    /// A provider's answer; `link` goes back to the pool when it has been read to the end.
-    pub(crate) fn upstream(thread: &Rc<DataThread>, body: Incoming, link: Link, outcome: Outcome, events: bool) -> Self {
+    /// A provider's answer; its connection goes back to the pool when it has been read to the end.
+    pub(crate) fn upstream(thread: &Rc<DataThread>, body: AnswerBody, outcome: Outcome, events: bool) -> Self {
         Self::Upstream(Box::new(UpstreamReply {
             body,
-            link: Some(link),
             thread: Rc::clone(thread),
             outcome,
             events,
@@ -98,16 +95,15 @@ impl UpstreamReply {
         if self.ended {
             return Poll::Ready(None);
         }
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+        match self.body.poll_piece(cx) {
+            Poll::Ready(Some(Ok(piece))) => {
                 self.idle.touch();
-                let Some(piece) = frame.data_ref() else {
-                    // Trailers are the end. They belong to this hop.
+                let last = self.body.is_end_stream();
+                self.outcome.observe(&piece, last);
+                if last {
                     self.complete();
-                    return Poll::Ready(None);
-                };
-                self.outcome.observe(piece, self.body.is_end_stream());
-                Poll::Ready(Some(Ok(frame)))
+                }
+                Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Poll::Ready(Some(Err(error))) => {
                 tracing::debug!(%error, "a provider broke off in its answer");
@@ -128,16 +124,14 @@ impl UpstreamReply {
     fn complete(&mut self) {
         self.ended = true;
         self.outcome.end = End::Complete;
-        if let Some(link) = self.link.take() {
-            link.release(&self.thread.pool);
-        }
+        self.body.release(&self.thread.pool);
     }
 
     fn fail(&mut self, end: End) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
         self.ended = true;
         self.outcome.end = end;
         // Without its end the answer's connection is of no more use.
-        self.link = None;
+        self.body.give_up();
         if self.events {
             Poll::Ready(Some(Ok(Frame::data(final_event(&self.outcome, end)))))
         } else {
@@ -148,7 +142,7 @@ impl UpstreamReply {
 
 impl Drop for UpstreamReply {
     fn drop(&mut self) {
-        // hyper asks a body of known length for no end: its last piece was the end.
+        // An answer without a body is not asked for any.
         if !self.ended && self.body.is_end_stream() {
             self.complete();
         }

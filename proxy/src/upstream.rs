@@ -1,11 +1,17 @@
 //! A provider as the data plane sees it: where requests go, with which credential, over which pooled connections.
 
+mod answer_body;
+mod answer_head;
 mod body;
+mod chunked;
 mod connect;
 mod egress;
 mod exchange;
+mod io;
 mod patience;
 mod pool;
+mod sending;
+mod wire;
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,10 +21,11 @@ use http::uri::{Scheme, Uri};
 use secrecy::{ExposeSecret, SecretString};
 use store::{ProviderApi, ProviderAuth, ProviderRecord};
 
-pub(crate) use body::{Streamed, StreamedBodyError, UpstreamBody};
+pub(crate) use answer_body::AnswerBody;
+pub(crate) use body::{BodyLength, Streamed, StreamedBodyError, UpstreamBody};
 pub(crate) use egress::{Egress, EgressError};
-pub(crate) use exchange::{Answered, Link, SendError};
-pub(crate) use pool::{Pool, Sender};
+pub(crate) use exchange::{Answered, BrokenAnswer, Link, SendError};
+pub(crate) use pool::Pool;
 
 /// A project's provider, ready to be used.
 #[derive(Debug)]
@@ -46,6 +53,8 @@ pub(crate) struct Target {
 
 /// Scheme, host and port: what connections are pooled by.
 pub(crate) struct Origin {
+    /// Counted from 0 in the order of their discovery; origins live as long as the process.
+    pub(crate) number: usize,
     pub(crate) tls: bool,
     pub(crate) host: Box<str>,
     pub(crate) port: u16,

@@ -2,22 +2,20 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http::Method;
+use http_body::Body;
 use hyper::body::Incoming;
 
 use crate::body::discard;
 use crate::idle::IdleTimer;
 
-/// A held body is handed on in pieces of this many bytes: the connection copies each behind what it has not written yet, and keeps that buffer.
-const SLICE: usize = 64 << 10;
-
 /// The body of an upstream request.
 pub(crate) enum UpstreamBody {
     Empty,
-    Whole(Option<Bytes>),
+    Whole(Bytes),
     Stream(Box<Streamed>),
 }
 
@@ -27,6 +25,15 @@ pub(crate) struct Streamed {
     pub(crate) left: usize,
     /// For a client that stops sending.
     pub(crate) idle: IdleTimer,
+}
+
+/// How a request says where its body ends (RFC 9112 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyLength {
+    /// No body, and nothing said about it.
+    None,
+    Known(u64),
+    Chunked,
 }
 
 /// Why a streamed body ended early. The client is to blame, not the provider.
@@ -40,100 +47,59 @@ pub(crate) enum StreamedBodyError {
     Client(hyper::Error),
 }
 
-impl StreamedBodyError {
-    /// The reason behind an error of the connection that the body was sent over, if it was one of ours.
-    pub(crate) fn behind(error: &hyper::Error) -> Option<&Self> {
-        std::error::Error::source(error).and_then(|source| source.downcast_ref())
-    }
-}
-
 impl fmt::Debug for UpstreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("UpstreamBody(…)")
     }
 }
 
+impl UpstreamBody {
+    /// Its length as the head announces it.
+    pub(super) fn length(&self, method: &Method) -> BodyLength {
+        match self {
+            Self::Whole(bytes) if !bytes.is_empty() => BodyLength::Known(bytes.len() as u64),
+            // Methods whose meaning is a body say that there is none (RFC 9110 §8.6).
+            Self::Empty | Self::Whole(_) if matches!(*method, Method::POST | Method::PUT | Method::PATCH) => BodyLength::Known(0),
+            Self::Empty | Self::Whole(_) => BodyLength::None,
+            Self::Stream(streamed) => streamed.body.size_hint().exact().map_or(BodyLength::Chunked, BodyLength::Known),
+        }
+    }
+
+    /// The next piece of a streamed body; nothing of the other ones. A body that is too large is read on aside, since the client is still sending
+    /// and must be able to read why it should stop.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamedBodyError>>> {
+        let Self::Stream(streamed) = self else { return Poll::Ready(None) };
+        let piece = ready!(streamed.poll_piece(cx));
+        if let Some(Err(StreamedBodyError::TooLarge)) = &piece
+            && let Self::Stream(streamed) = std::mem::replace(self, Self::Empty)
+        {
+            discard(streamed.body);
+        }
+        Poll::Ready(piece)
+    }
+}
+
 impl Streamed {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamedBodyError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.idle.touch();
-                let size = frame.data_ref().map_or(0, Bytes::len);
-                match self.left.checked_sub(size) {
-                    Some(left) => self.left = left,
-                    None => return Poll::Ready(Some(Err(StreamedBodyError::TooLarge))),
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, StreamedBodyError>>> {
+        loop {
+            return match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.idle.touch();
+                    // Trailers belong to the client's hop.
+                    let Ok(piece) = frame.into_data() else { continue };
+                    match self.left.checked_sub(piece.len()) {
+                        Some(left) => self.left = left,
+                        None => return Poll::Ready(Some(Err(StreamedBodyError::TooLarge))),
+                    }
+                    Poll::Ready(Some(Ok(piece)))
                 }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(StreamedBodyError::Client(error)))),
-            Poll::Ready(None) => Poll::Ready(None),
-            Poll::Pending => {
-                std::task::ready!(self.idle.poll(cx));
-                Poll::Ready(Some(Err(StreamedBodyError::Stalled)))
-            }
-        }
-    }
-}
-
-/// The next piece of a held body, without a copy.
-fn next_slice(rest: &mut Option<Bytes>) -> Option<Bytes> {
-    let mut whole = rest.take()?;
-    if whole.len() <= SLICE {
-        return Some(whole);
-    }
-    let slice = whole.split_to(SLICE);
-    *rest = Some(whole);
-    Some(slice)
-}
-
-impl Body for UpstreamBody {
-    type Data = Bytes;
-    type Error = StreamedBodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamedBodyError>>> {
-        match &mut *self {
-            Self::Empty => Poll::Ready(None),
-            Self::Whole(rest) => Poll::Ready(next_slice(rest).map(|slice| Ok(Frame::data(slice)))),
-            Self::Stream(streamed) => {
-                let frame = std::task::ready!(streamed.poll_frame(cx));
-                if let Some(Err(StreamedBodyError::TooLarge)) = &frame
-                    && let Self::Stream(streamed) = std::mem::replace(&mut *self, Self::Empty)
-                {
-                    // The client is still sending: it must be able to read why it should stop.
-                    discard(streamed.body);
+                Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(StreamedBodyError::Client(error)))),
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => {
+                    ready!(self.idle.poll(cx));
+                    Poll::Ready(Some(Err(StreamedBodyError::Stalled)))
                 }
-                Poll::Ready(frame)
-            }
+            };
         }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty | Self::Whole(None) => true,
-            Self::Whole(Some(bytes)) => bytes.is_empty(),
-            Self::Stream(streamed) => streamed.body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty | Self::Whole(None) => SizeHint::with_exact(0),
-            Self::Whole(Some(bytes)) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(streamed) => streamed.body.size_hint(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_large_body_leaves_in_slices_and_whole() {
-        let whole = Bytes::from((0..SLICE * 2 + 7).map(|n| (n % 251) as u8).collect::<Vec<_>>());
-        let mut rest = Some(whole.clone());
-        let slices: Vec<Bytes> = std::iter::from_fn(|| next_slice(&mut rest)).collect();
-        assert_eq!(slices.iter().map(Bytes::len).collect::<Vec<_>>(), [SLICE, SLICE, 7]);
-        assert_eq!(slices.concat(), whole);
     }
 }

@@ -1,25 +1,23 @@
-//! A new connection to a provider: DNS, TCP, an egress proxy if the environment names one, TLS, HTTP/1.1 handshake.
+//! A new connection to a provider: DNS, TCP, an egress proxy if the environment names one, TLS.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::patience::Patience;
-use super::{Egress, Origin, Route, Sender};
+use super::io::Io;
+use super::{Egress, Origin, Route};
 
 /// The largest answer head of a proxy to CONNECT, in bytes.
 const MAX_CONNECT_HEAD: usize = 8 << 10;
 
-/// Connects; the connection is driven by a task of this thread. The caller ends it after `patience`, which the addresses of a name share.
-pub(crate) async fn connect(origin: &Origin, egress: &Egress, patience: Duration) -> io::Result<Sender> {
+/// Connects. The caller ends it after `patience`, which the addresses of a name share.
+pub(super) async fn connect(origin: &Origin, egress: &Egress, patience: Duration) -> io::Result<Io> {
     let stream = match &origin.route {
         Route::Direct => tcp(&origin.host, origin.port, patience).await?,
         Route::Proxy { host, port, authorization } => {
@@ -31,11 +29,11 @@ pub(crate) async fn connect(origin: &Origin, egress: &Egress, patience: Duration
         }
     };
     if !origin.tls {
-        return handshake(stream).await;
+        return Ok(Io::Plain(stream));
     }
     let name = ServerName::try_from(origin.host.trim_matches(['[', ']']).to_owned()).map_err(io::Error::other)?;
     let tls = TlsConnector::from(Arc::clone(&egress.tls())).connect(name, stream).await?;
-    handshake(tls).await
+    Ok(Io::Tls(Box::new(tls)))
 }
 
 async fn tcp(host: &str, port: u16, patience: Duration) -> io::Result<TcpStream> {
@@ -86,21 +84,4 @@ async fn tunnel(stream: &mut TcpStream, origin: &Origin, authorization: Option<&
         ))),
         None => Err(io::Error::other("the egress proxy did not answer CONNECT with HTTP")),
     }
-}
-
-async fn handshake<S>(stream: S) -> io::Result<Sender>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let (requests, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    let driven = tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a provider connection ended");
-        }
-    });
-    Ok(Sender {
-        requests,
-        driver: driven.abort_handle(),
-        patience: Patience::default(),
-    })
 }

@@ -59,6 +59,7 @@ impl Egress {
         }
         let authority = HeaderValue::from_str(uri.authority()?.as_str().rsplit('@').next()?).ok()?;
         let origin = Arc::new(Origin {
+            number: origins.len(),
             tls,
             host: host.into(),
             port,

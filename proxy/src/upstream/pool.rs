@@ -1,96 +1,102 @@
 //! Idle provider connections of one data thread: last in, first out, no lock.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
-use hyper::client::conn::http1::SendRequest;
-use tokio::task::AbortHandle;
+use super::Origin;
+use super::wire::Wire;
 
-use super::patience::Patience;
-use super::{Origin, UpstreamBody};
-
-/// Our half of a provider connection.
-pub(crate) struct Sender {
-    pub(super) requests: SendRequest<UpstreamBody>,
-    /// The task that drives it.
-    pub(super) driver: AbortHandle,
-    /// For the head of an answer.
-    pub(super) patience: Patience,
-}
-
-/// A connection whose answer has been read may still be sending its request, if the provider answered before it had read all of it.
-/// It is of use again once it has sent it, which is waited for this long.
-const SETTLING: Duration = Duration::from_secs(5);
+/// How often an idle connection's age is looked at in the course of its life.
+const TICKS: u32 = 8;
 
 struct Idle {
-    sender: Sender,
-    since: Instant,
+    wire: Box<Wire>,
+    /// The tick in which it came.
+    since: u32,
 }
 
 /// One thread's idle connections per origin. Each of them can take a request at once.
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<*const Origin, Vec<Idle>>>,
-    max_idle: Duration,
+    /// By the number of their origin.
+    idle: RefCell<Vec<Vec<Idle>>>,
+    tick: Duration,
+    now: Cell<u32>,
+    /// Of the task that closes what providers close.
+    watch: RefCell<Waker>,
 }
 
 impl Pool {
+    /// A pool whose connections are closed once they have been idle for `max_idle`, or an eighth of it longer.
     pub(crate) fn new(max_idle: Duration) -> Self {
         Self {
             idle: RefCell::default(),
-            max_idle,
+            tick: (max_idle / TICKS).max(Duration::from_millis(1)),
+            now: Cell::new(0),
+            watch: RefCell::new(Waker::noop().clone()),
         }
     }
 
-    /// The most recently used connection that is still open.
-    pub(crate) fn take(&self, origin: &Arc<Origin>) -> Option<Sender> {
+    /// The most recently used connection that is still open and clean.
+    pub(super) fn take(&self, origin: &Arc<Origin>) -> Option<Box<Wire>> {
         let mut idle = self.idle.borrow_mut();
-        let connections = idle.get_mut(&Arc::as_ptr(origin))?;
-        while let Some(found) = connections.pop() {
-            if found.sender.requests.is_ready() && found.since.elapsed() < self.max_idle {
-                return Some(found.sender);
+        let connections = idle.get_mut(origin.number)?;
+        let watch = self.watch.borrow();
+        let mut cx = Context::from_waker(&watch);
+        while let Some(mut found) = connections.pop() {
+            if found.wire.is_quiet(&mut cx) {
+                return Some(found.wire);
             }
         }
         None
     }
 
-    /// Takes a connection back after its answer was read to the end, as soon as it is ready for another request.
-    pub(crate) fn put(self: &Rc<Self>, origin: &Arc<Origin>, mut sender: Sender) {
-        if sender.requests.is_ready() {
-            return self.keep(origin, sender);
-        }
-        if sender.requests.is_closed() {
+    /// Takes a connection whose answer was read to the end and whose request was sent to the end.
+    pub(super) fn put(&self, mut wire: Box<Wire>) {
+        let watch = self.watch.borrow();
+        if !wire.rest(&mut Context::from_waker(&watch)) {
             return;
         }
-        let (pool, origin) = (Rc::clone(self), Arc::clone(origin));
-        tokio::task::spawn_local(async move {
-            match tokio::time::timeout(SETTLING, sender.requests.ready()).await {
-                Ok(Ok(())) => pool.keep(&origin, sender),
-                Ok(Err(_closed)) => {}
-                // Nobody reads the rest of that request.
-                Err(_elapsed) => sender.driver.abort(),
-            }
-        });
+        let (number, since) = (wire.origin.number, self.now.get());
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() <= number {
+            idle.resize_with(number + 1, Vec::new);
+        }
+        if let Some(connections) = idle.get_mut(number) {
+            connections.push(Idle { wire, since });
+        }
     }
 
-    /// Origins live as long as the process, so their address is a key.
-    fn keep(&self, origin: &Arc<Origin>, sender: Sender) {
-        self.idle.borrow_mut().entry(Arc::as_ptr(origin)).or_default().push(Idle {
-            sender,
-            since: Instant::now(),
-        });
+    /// How often [`Pool::age`] is to be called.
+    pub(crate) fn tick(&self) -> Duration {
+        self.tick
     }
 
-    /// Closes what has been idle for too long.
-    pub(crate) fn reap(&self) {
-        for connections in self.idle.borrow_mut().values_mut() {
-            connections.retain(|c| !c.sender.requests.is_closed() && c.since.elapsed() < self.max_idle);
+    /// A tick has passed: closes what has been idle for too long.
+    pub(crate) fn age(&self) {
+        let now = self.now.get().wrapping_add(1);
+        self.now.set(now);
+        self.retain(|idle, _| now.wrapping_sub(idle.since) <= TICKS);
+    }
+
+    /// Closes what providers close, as long as it is polled; never ready. The task that polls it is woken whenever something happens to an
+    /// idle connection.
+    pub(crate) fn poll_watch(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.watch.borrow_mut().clone_from(cx.waker());
+        self.retain(|idle, cx| idle.wire.is_quiet(cx));
+        Poll::Pending
+    }
+
+    fn retain(&self, mut keep: impl FnMut(&mut Idle, &mut Context<'_>) -> bool) {
+        let watch = self.watch.borrow();
+        let mut cx = Context::from_waker(&watch);
+        for connections in self.idle.borrow_mut().iter_mut() {
+            connections.retain_mut(|idle| keep(idle, &mut cx));
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.idle.borrow().values().map(Vec::len).sum()
+        self.idle.borrow().iter().map(Vec::len).sum()
     }
 }
