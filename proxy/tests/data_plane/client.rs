@@ -96,6 +96,20 @@ impl Client {
         self.rest_of(head).await
     }
 
+    /// A whole answer, or nothing if the connection closes before its head.
+    pub(crate) async fn until_closed_or_answered(&mut self) -> Option<Answer> {
+        soon("a head or a close", async {
+            while find(&self.buffer, b"\r\n\r\n").is_none() {
+                if !self.fill().await {
+                    return;
+                }
+            }
+        })
+        .await;
+        find(&self.buffer, b"\r\n\r\n")?;
+        Some(self.answer().await)
+    }
+
     /// The rest of the answer that began with `head`.
     pub(crate) async fn rest_of(&mut self, head: String) -> Answer {
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status");

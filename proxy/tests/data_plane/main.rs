@@ -21,3 +21,4 @@ mod permits;
 mod replicas;
 mod revocation;
 mod streams;
+mod wire;

@@ -161,6 +161,18 @@ impl Peer {
         soon("the proxy's close at the provider", async { while self.fill().await {} })
     }
 
+    /// Waits until the next bytes of the proxy are these, and takes them.
+    pub(crate) async fn sees(&mut self, text: &str) {
+        soon(text, async { while self.buffer.len() < text.len() && self.fill().await {} }).await;
+        let seen: Vec<u8> = self.buffer.drain(..text.len().min(self.buffer.len())).collect();
+        assert_eq!(String::from_utf8_lossy(&seen), text);
+    }
+
+    /// Closes its own half.
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     /// Closes with RST.
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().unwrap();
