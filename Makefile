@@ -30,8 +30,8 @@ node: control-plane ## The charts, and the first day on a real node (root; conta
 	cargo build --locked --package llm-proxy
 	LLM_PROXY_BIN=$(TARGET)/debug/llm-proxy $(WITH_POSTGRES) cargo test --locked --package testkit --test node -- --nocapture
 
-bench: ## Stream timing; CPU, syscalls and memory beside nginx (release build; needs nginx and strace)
-	@for tool in nginx strace; do command -v $$tool >/dev/null || { echo "make bench needs $$tool: apt-get install nginx-light strace"; exit 1; }; done
+bench: ## Stream timing; CPU, syscalls, instructions and memory beside nginx (release build; needs nginx, strace, valgrind)
+	@for tool in nginx strace valgrind; do command -v $$tool >/dev/null || { echo "make bench needs $$tool: apt-get install nginx-light strace valgrind"; exit 1; }; done
 	cargo build --release --locked --package llm-proxy
 	LLM_PROXY_BIN=$(TARGET)/release/llm-proxy cargo run --release --locked --package testkit --bin bench
 

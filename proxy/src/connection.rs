@@ -19,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
+use crate::clock;
 use crate::data_thread::DataThread;
 use crate::drain::Phase;
 use crate::forward;
@@ -64,7 +65,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.running.set(self.0.running.get().saturating_sub(1));
-        self.0.last_used.set(Instant::now());
+        self.0.last_used.set(clock::now());
     }
 }
 
@@ -182,7 +183,7 @@ async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut 
     let (mut silence, mut idle) = (Silence::new(limits.head_deadline), pin!(idle_in_drain(&connection, &mut phase)));
     let mut watching = false;
     let ended = poll_fn(|cx| {
-        if let Poll::Ready(served) = http.as_mut().poll(cx) {
+        if let Poll::Ready(served) = clock::one_look(|| http.as_mut().poll(cx)) {
             return Poll::Ready(Ended::Served(served));
         }
         // A task's waker stays the same: until the process leaves, waiting for that once is enough.

@@ -1,6 +1,6 @@
 //! One data thread: a current_thread runtime, its listener, its connections, its upstream pool. A request never leaves it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderValue;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,20 +50,48 @@ pub(crate) struct Seed {
 struct RequestIds {
     prefix: u64,
     next: Cell<u64>,
+    /// The digits of the next ids: one allocation for many.
+    made: RefCell<Bytes>,
+}
+
+/// How many ids are made at once.
+const IDS: u64 = 32;
+/// The hexadecimal digits of an id.
+const DIGITS: usize = 32;
+
+impl RequestIds {
+    fn new(prefix: u64) -> Self {
+        Self {
+            prefix,
+            next: Cell::new(0),
+            made: RefCell::default(),
+        }
+    }
+
+    fn next(&self) -> Bytes {
+        let mut made = self.made.borrow_mut();
+        if made.is_empty() {
+            let first = self.next.get();
+            self.next.set(first.wrapping_add(IDS));
+            *made = (0..IDS).flat_map(|n| self.digits(first.wrapping_add(n))).collect::<Vec<_>>().into();
+        }
+        made.split_to(DIGITS)
+    }
+
+    fn digits(&self, n: u64) -> [u8; DIGITS] {
+        // splitmix64's finalizer spreads the counter, so that ids do not look like a sequence.
+        let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.prefix);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let id = (u128::from(self.prefix) << 64) | u128::from(z ^ (z >> 31));
+        std::array::from_fn(|n| b"0123456789abcdef"[(id >> (124 - 4 * n)) as usize & 0xf])
+    }
 }
 
 impl DataThread {
     /// A fresh request id: 32 hexadecimal digits.
     pub(crate) fn request_id(&self) -> HeaderValue {
-        let n = self.ids.next.get();
-        self.ids.next.set(n.wrapping_add(1));
-        // splitmix64's finalizer spreads the counter, so that ids do not look like a sequence.
-        let mut z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(self.ids.prefix);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let id = (u128::from(self.ids.prefix) << 64) | u128::from(z ^ (z >> 31));
-        let digits: [u8; 32] = std::array::from_fn(|n| b"0123456789abcdef"[(id >> (124 - 4 * n)) as usize & 0xf]);
-        HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("-"))
+        HeaderValue::from_maybe_shared(self.ids.next()).unwrap_or(HeaderValue::from_static("-"))
     }
 
     /// Whether running replies must end.
@@ -101,10 +130,7 @@ pub(crate) fn run(seed: Seed) -> std::io::Result<()> {
         usage: Arc::clone(&share.usage),
         pool: Rc::new(Pool::new(shared.settings.limits.upstream_idle)),
         operations: Operations::new(control_runtime),
-        ids: RequestIds {
-            prefix: id_seed,
-            next: Cell::new(0),
-        },
+        ids: RequestIds::new(id_seed),
         shared: Arc::clone(&shared),
     });
     let local = LocalSet::new();
@@ -140,5 +166,20 @@ async fn housekeeping(thread: Rc<DataThread>, mut fences: mpsc::UnboundedReceive
                 thread.counters.idle_upstream.store(thread.pool.len() as u64, Ordering::Relaxed);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_32_digits_and_never_the_same() {
+        let ids = RequestIds::new(7);
+        let made: HashSet<Bytes> = (0..10 * IDS).map(|_| ids.next()).collect();
+        assert_eq!(made.len() as u64, 10 * IDS);
+        assert!(made.iter().all(|id| id.len() == DIGITS && id.iter().all(u8::is_ascii_hexdigit)));
     }
 }

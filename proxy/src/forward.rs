@@ -21,8 +21,10 @@ use crate::manage::{self, Manage};
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 use crate::reply::ReplyBody;
-use crate::{admit, cors};
+use crate::{admit, clock, cors};
 
+/// Reading through a body of more bytes takes long enough to look at the clock again.
+const LONG_READ: usize = 64 << 10;
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Answers one request; never fails, because a failure is an answer.
@@ -113,6 +115,9 @@ async fn steps(thread: &Rc<DataThread>, head: &request::Parts, unread: &mut Opti
     let peeked = match kind {
         BodyKind::Json => {
             let peeked = peek::peek(&whole).map_err(|e| Refusal::InvalidBody(e.to_api_error()))?;
+            if whole.len() > LONG_READ {
+                clock::look_again();
+            }
             if let Some(model) = peeked.model.as_deref() {
                 outcome.asks_for(model);
             }

@@ -10,6 +10,7 @@ use crate::refusal::Refusal;
 
 /// A client's own request id is kept if it is at most this long and visible ASCII.
 const MAX_REQUEST_ID: usize = 128;
+const JSON: &str = "application/json";
 const NOT_JSON: &str = "This endpoint takes JSON: send Content-Type: application/json.";
 const NOT_UTF8: &str = "This endpoint takes JSON in UTF-8: encode the body so, and leave charset out of Content-Type.";
 const ENCODED: &str = "Compressed request bodies are not taken: send the body without Content-Encoding.";
@@ -91,11 +92,16 @@ fn readable(token: &[u8]) -> Result<&str, Refusal> {
 
 /// Whether the body has the form that the endpoint takes.
 pub(crate) fn check_media_type(kind: BodyKind, headers: &HeaderMap) -> Result<(), Refusal> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let content_type = headers.get(CONTENT_TYPE);
+    if kind == BodyKind::Json && content_type.is_some_and(|value| value == JSON) && !headers.contains_key(CONTENT_ENCODING) {
+        // Nearly always.
+        return Ok(());
+    }
+    let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("");
     let essence = content_type.split(';').next().unwrap_or("").trim();
     match kind {
         BodyKind::None => Ok(()),
-        BodyKind::Json if !essence.eq_ignore_ascii_case("application/json") => Err(Refusal::UnsupportedMediaType { what: NOT_JSON }),
+        BodyKind::Json if !essence.eq_ignore_ascii_case(JSON) => Err(Refusal::UnsupportedMediaType { what: NOT_JSON }),
         BodyKind::Json if !is_utf8(content_type) => Err(Refusal::UnsupportedMediaType { what: NOT_UTF8 }),
         BodyKind::Multipart if !essence.eq_ignore_ascii_case("multipart/form-data") => Err(Refusal::UnsupportedMediaType { what: NOT_MULTIPART }),
         _ if headers.contains_key(CONTENT_ENCODING) => Err(Refusal::UnsupportedMediaType { what: ENCODED }),

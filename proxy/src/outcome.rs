@@ -11,6 +11,7 @@ use llm::{Endpoint, UsageObserver, estimate_prompt_tokens};
 use store::{DbTime, ProjectId, TokenId, UsageDelta};
 
 use crate::access;
+use crate::clock;
 use crate::connection::Running;
 use crate::data_thread::DataThread;
 use crate::grant::Grant;
@@ -79,7 +80,7 @@ impl Outcome {
         Self {
             thread: Rc::clone(thread),
             running,
-            started: Instant::now(),
+            started: clock::now(),
             request_id,
             method,
             endpoint: None,
@@ -123,9 +124,13 @@ impl Outcome {
         }
     }
 
+    fn elapsed(&self) -> Duration {
+        clock::now().saturating_duration_since(self.started)
+    }
+
     /// The head of the answer is known and goes to the client.
     pub(crate) fn head_is_ready(&mut self) {
-        self.head_after = Some(self.started.elapsed());
+        self.head_after = Some(self.elapsed());
     }
 
     /// Looks at a piece of the answer, which may be known to be the last.
@@ -191,7 +196,7 @@ impl Drop for Outcome {
             self.end = End::Drained;
         }
         let tokens = self.tokens();
-        let total = self.started.elapsed();
+        let total = self.elapsed();
         let counters = &self.thread.counters;
         counters.in_flight.fetch_sub(1, Ordering::Relaxed);
         counters.record(self.status, self.refusal, self.head_after, total, self.end, tokens);

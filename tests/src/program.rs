@@ -54,7 +54,20 @@ fn find() -> Result<PathBuf, String> {
 /// A command of the binary, without the environment variables that would change its behaviour.
 #[must_use]
 pub fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(path());
+    command_under(&[], args)
+}
+
+/// The same, run by another program (`valgrind`), which is given with its own arguments.
+#[must_use]
+pub fn command_under(wrapper: &[String], args: &[&str]) -> Command {
+    let mut command = match wrapper.split_first() {
+        Some((program, own)) => {
+            let mut command = Command::new(program);
+            command.args(own).arg(path());
+            command
+        }
+        None => Command::new(path()),
+    };
     command.args(args);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy().to_ascii_uppercase();

@@ -24,6 +24,7 @@ pub struct Setup {
     listen: String,
     args: Vec<String>,
     env: Vec<(String, String)>,
+    wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -41,6 +42,7 @@ impl Setup {
             listen: "127.0.0.1:0".to_owned(),
             args: Vec::new(),
             env: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 
@@ -76,6 +78,13 @@ impl Setup {
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Runs it by another program, given with its own arguments. That program must become the process (`exec`), as valgrind does.
+    #[must_use]
+    pub fn under(mut self, wrapper: &[String]) -> Self {
+        self.wrapper = wrapper.to_vec();
         self
     }
 
@@ -118,7 +127,7 @@ impl Setup {
     /// If the program cannot be started.
     #[must_use]
     pub fn spawn(&self) -> Standalone {
-        let mut command = program::command(&["standalone"]);
+        let mut command = program::command_under(&self.wrapper, &["standalone"]);
         for path in &self.manifests {
             command.args(["-f", path]);
         }

@@ -95,7 +95,7 @@ impl<'a> Cursor<'a> {
             return Err(self.fault());
         }
         let start = self.at + 1;
-        let raw = self.string()?;
+        let (raw, plain) = self.string()?;
         if self.next_token() != Some(b':') {
             return Err(self.fault());
         }
@@ -104,6 +104,7 @@ impl<'a> Cursor<'a> {
         Ok(Key {
             raw: self.slice(&raw),
             start,
+            plain,
         })
     }
 
@@ -130,11 +131,28 @@ impl<'a> Cursor<'a> {
         Ok(start..self.at)
     }
 
-    /// Steps over the string whose opening quote is here and returns where its content lies.
-    fn string(&mut self) -> Result<Range<usize>, Fault> {
+    /// Steps over the string whose opening quote is here and returns where its content lies, and whether it is known to hold nothing that must be
+    /// unescaped or refused.
+    fn string(&mut self) -> Result<(Range<usize>, bool), Fault> {
         let bytes = self.text.as_bytes();
         let start = self.at + 1;
         let mut at = start;
+        // Names and short values, which are most strings: eight bytes at a time, without a call.
+        for _ in 0..SHORT {
+            let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) else {
+                break;
+            };
+            let special = specials(u64::from_le_bytes(*word));
+            at += (special.trailing_zeros() / 8) as usize; // 8 if there is none
+            if special == 0 {
+                continue;
+            }
+            if bytes.get(at) == Some(&b'"') {
+                self.at = at + 1;
+                return Ok((start..at, true));
+            }
+            break;
+        }
         loop {
             let Some(found) = bytes.get(at..).and_then(|rest| memchr2(b'"', b'\\', rest)) else {
                 return Err(Fault::Syntax(bytes.len()));
@@ -142,7 +160,7 @@ impl<'a> Cursor<'a> {
             at += found;
             if bytes.get(at) == Some(&b'"') {
                 self.at = at + 1;
-                return Ok(start..at);
+                return Ok((start..at, false));
             }
             at += 2;
         }
@@ -187,16 +205,34 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Words of eight bytes that are looked at before the search for long strings is called.
+const SHORT: usize = 4;
+
+/// The high bit of each byte of a little-endian word that is a quote, a backslash or a control character: the lowest one that is set is right,
+/// those above it may not be.
+fn specials(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let below = |word: u64, bound: u64| word.wrapping_sub(ONES * bound) & !word;
+    let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+    (below(word, 0x20) | equal(b'"') | equal(b'\\')) & HIGH
+}
+
 /// A member's name as it stands in the text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Key<'a> {
     raw: &'a str,
     start: usize,
+    /// Known to need no unescaping.
+    plain: bool,
 }
 
 impl<'a> Key<'a> {
     /// The name itself.
     pub(crate) fn name(self) -> Result<Cow<'a, str>, Fault> {
+        if self.plain {
+            return Ok(Cow::Borrowed(self.raw));
+        }
         unescape(self.raw, self.start)
     }
 }
@@ -284,4 +320,45 @@ const fn classes() -> [Class; 256] {
         byte += 1;
     }
     classes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`Cursor::string`] must find, byte by byte.
+    fn exactly(text: &str) -> Option<Range<usize>> {
+        let bytes = text.as_bytes();
+        let mut at = 1;
+        loop {
+            match bytes.get(at)? {
+                b'"' => return Some(1..at),
+                b'\\' => at += 2,
+                _ => at += 1,
+            }
+        }
+    }
+
+    #[test]
+    fn a_string_ends_at_its_quote_wherever_that_stands_and_plain_means_plain() {
+        for length in 0..70 {
+            for special in [
+                "", "\"", "\\\"", "\\\\", "\u{1f}", "\u{1}", "\n", "ü", "\u{7f}", "\u{80}", " ", "!", "#", "[", "]",
+            ] {
+                for place in 0..=length {
+                    let content = format!("{}{special}{}", "x".repeat(place), "y".repeat(length - place));
+                    for text in [format!("\"{content}\""), format!("\"{content}\" , \"z\""), format!("\"{content}")] {
+                        let mut cursor = Cursor::new(&text);
+                        let found = cursor.string();
+                        assert_eq!(found.clone().ok().map(|(range, _)| range), exactly(&text), "{text:?}");
+                        if let Ok((range, plain)) = found {
+                            assert_eq!(cursor.offset(), range.end + 1);
+                            let strange = text[range].bytes().any(|byte| byte == b'\\' || byte < 0x20);
+                            assert!(!(plain && strange), "{text:?}");
+                        }
+                    }
+                }
+            }
+        }
+    }
 }

@@ -19,6 +19,7 @@ use super::connect::connect;
 use super::sending::{SendFault, Sending};
 use super::wire::Wire;
 use super::{Egress, Origin, Pool};
+use crate::clock;
 
 /// Interim answers (1xx) before the final one; more are no conversation.
 const MAX_INTERIM: usize = 16;
@@ -101,7 +102,7 @@ impl Link {
         let length = body.length(method);
         write_head(length, &mut self.wire.output);
         let mut sending = Sending::new(&mut self.wire, body, length);
-        let due = Instant::now() + deadline;
+        let due = Instant::from_std(clock::now()) + deadline;
         let (mut awaited, mut aborted) = (Awaited::default(), pin!(aborted));
         let answer = poll_fn(|cx| {
             match sending.poll(cx, &mut self.wire) {

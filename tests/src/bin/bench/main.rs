@@ -10,6 +10,7 @@
 
 mod cost;
 mod footprint;
+mod instructions;
 mod load;
 mod nginx;
 mod process;
@@ -22,10 +23,10 @@ use std::time::Duration;
 
 use report::Report;
 
-const USAGE: &str = "usage: bench [stream] [cost] [syscalls] [footprint] [--rounds N] [--seconds N] [--idle-seconds N] [--out DIR]
-Without a name it measures everything. --rounds and --seconds: how many rounds of cost, and how long each (7 of 4 s).
+const USAGE: &str = "usage: bench [stream] [cost] [syscalls] [instructions] [footprint] [--rounds N] [--seconds N] [--idle-seconds N] [--out DIR]
+Without a name it measures everything. --rounds and --seconds: how many rounds of cost, and how long each (5 of 3 s).
 --idle-seconds: how long a process idles before its memory is read (60). --out: where bench.md and bench.json go (target/bench).
-LLM_PROXY_BIN names another binary than the workspace's own.";
+LLM_PROXY_BIN names another binary than the workspace's own; LLM_PROXY_BENCH_KEEP a folder that keeps callgrind's dumps.";
 
 /// What to measure, and how long.
 struct Plan {
@@ -41,15 +42,15 @@ impl Plan {
         let out = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../target/bench");
         let mut plan = Self {
             parts: Vec::new(),
-            rounds: 7,
-            round: Duration::from_secs(4),
+            rounds: 5,
+            round: Duration::from_secs(3),
             idle: Duration::from_secs(60),
             out,
         };
         let mut args = args;
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "stream" | "cost" | "syscalls" | "footprint" => plan.parts.push(arg),
+                "stream" | "cost" | "syscalls" | "instructions" | "footprint" => plan.parts.push(arg),
                 "--rounds" => plan.rounds = args.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
                 "--seconds" => plan.round = Duration::from_secs(args.next()?.parse().ok().filter(|seconds| *seconds > 0)?),
                 "--idle-seconds" => plan.idle = Duration::from_secs(args.next()?.parse().ok()?),
@@ -79,6 +80,9 @@ fn main() -> std::process::ExitCode {
     }
     if plan.wants("syscalls") {
         syscalls::measure(&mut report);
+    }
+    if plan.wants("instructions") {
+        instructions::measure(&mut report);
     }
     if plan.wants("footprint") {
         footprint::measure(&mut report, plan.idle);

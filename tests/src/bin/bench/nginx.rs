@@ -22,6 +22,11 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts one with so many workers in front of `upstream`.
     pub(crate) fn start(upstream: SocketAddr, workers: usize) -> Self {
+        Self::start_under(&[], upstream, workers)
+    }
+
+    /// The same, run by another program, which is given with its own arguments; then the one worker is the process itself.
+    pub(crate) fn start_under(wrapper: &[String], upstream: SocketAddr, workers: usize) -> Self {
         let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../e2e/bench/nginx.conf");
         let template = fs::read_to_string(template).expect("e2e/bench/nginx.conf");
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -36,14 +41,19 @@ impl Nginx {
             .replace("@DIR@", &dir.path().display().to_string());
         let path = dir.path().join("nginx.conf");
         fs::write(&path, text).expect("the configuration is written");
-        let mut command = Command::new("nginx");
+        let mut words = wrapper.iter().map(String::as_str).chain(["nginx"]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
+            .args(words)
             .env("PATH", "/usr/sbin:/usr/local/sbin:/usr/bin:/bin")
             .arg("-p")
             .arg(dir.path())
             .arg("-c")
             .arg(&path)
             .stdin(Stdio::null());
+        if !wrapper.is_empty() {
+            command.args(["-g", "master_process off;"]);
+        }
         let master = command
             .spawn()
             .unwrap_or_else(|error| panic!("nginx does not start ({error}): apt-get install nginx-light"));
@@ -54,6 +64,10 @@ impl Nginx {
             _dir: dir,
         };
         wait::until("nginx answering", wait::SOON, || TcpStream::connect(addr).is_ok());
+        if !wrapper.is_empty() {
+            nginx.workers = vec![nginx.master.id()];
+            return nginx;
+        }
         nginx.workers = wait::some("its workers", wait::SOON, || {
             Some(process::children(nginx.master.id())).filter(|found| found.len() == workers)
         });

@@ -27,7 +27,7 @@ pub(crate) fn measure(report: &mut Report) {
     let product = cost::product(&upstream, "warn");
     let subjects = [
         ("nginx", nginx.addr(), nginx.workers().to_vec(), "none".to_owned()),
-        ("llm-proxy", product.addr(), vec![product.pid()], product.key("bench")),
+        ("llm-proxy", product.addr(), vec![product.pid()], product.key("limited")),
     ];
     let mut figures = json!({"connections": CONNECTIONS});
     let mut rows = Vec::new();
