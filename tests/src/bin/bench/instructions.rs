@@ -45,7 +45,7 @@ pub(crate) fn measure(report: &mut Report) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     eprintln!("instructions: nginx");
     let nginx = Nginx::start_under(&callgrind(dir.path()), upstream.addr(), 1);
-    tell("nginx", &count(dir.path(), nginx.workers()[0], nginx.addr(), "none"));
+    tell("nginx", &count(dir.path(), "nginx", nginx.workers()[0], (nginx.addr(), "none")));
     drop(nginx);
 
     let dir = tempfile::tempdir().expect("a temporary folder");
@@ -54,7 +54,7 @@ pub(crate) fn measure(report: &mut Report) {
         eprintln!("instructions: llm-proxy, {token}");
         tell(
             &format!("llm-proxy, {token} key"),
-            &count(dir.path(), product.pid(), product.addr(), &product.key(token)),
+            &count(dir.path(), token, product.pid(), (product.addr(), &product.key(token))),
         );
     }
     let heading = format!("Instructions and allocations per request in user space, c={CONNECTIONS} (`valgrind --tool=callgrind`)");
@@ -82,7 +82,7 @@ fn control(pid: u32, argument: &[&str]) {
     assert!(status.success(), "callgrind_control {argument:?}: {status}");
 }
 
-fn count(dir: &Path, pid: u32, addr: SocketAddr, key: &str) -> Count {
+fn count(dir: &Path, name: &str, pid: u32, (addr, key): (SocketAddr, &str)) -> Count {
     let load = Load::start(addr, CONNECTIONS, &cost::request(addr, key));
     wait::until("a warm load", wait::SOON, || load.done() > 500);
     control(pid, &["-i", "on"]);
@@ -107,8 +107,7 @@ fn count(dir: &Path, pid: u32, addr: SocketAddr, key: &str) -> Count {
         fs::read_to_string(newest()?).ok().filter(|text| text.contains("totals: "))
     });
     if let Some(kept) = std::env::var_os("LLM_PROXY_BENCH_KEEP") {
-        let to = Path::new(&kept).join(format!("callgrind.{pid}.{key:.8}"));
-        fs::write(to, &dump).expect("the dump is kept");
+        fs::write(Path::new(&kept).join(format!("callgrind.{name}")), &dump).expect("the dump is kept");
     }
     let (instructions, allocations) = read(&dump);
     Count {
@@ -131,10 +130,10 @@ fn read(dump: &str) -> (u64, u64) {
                 names.insert(id.to_owned(), ALLOCATORS.contains(&name.split('\'').next().unwrap_or(name)));
             }
             callee = line.starts_with("cfn=") && names.get(id).copied().unwrap_or(false);
-        } else if let Some(calls) = line.strip_prefix("calls=") {
-            if std::mem::take(&mut callee) {
-                allocations += calls.split(' ').next().and_then(|calls| calls.parse::<u64>().ok()).unwrap_or_default();
-            }
+        } else if let Some(calls) = line.strip_prefix("calls=")
+            && std::mem::take(&mut callee)
+        {
+            allocations += calls.split(' ').next().and_then(|calls| calls.parse::<u64>().ok()).unwrap_or_default();
         }
     }
     (instructions, allocations)

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 /// A load that runs until it is stopped.
 pub(crate) struct Load {
     done: Arc<AtomicU64>,
+    reads: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     measuring: Arc<AtomicBool>,
     thread: JoinHandle<Vec<f64>>,
@@ -20,20 +21,22 @@ pub(crate) struct Load {
 impl Load {
     /// Starts `connections` of them with these request bytes.
     pub(crate) fn start(addr: SocketAddr, connections: usize, request: &[u8]) -> Self {
-        let (done, stop, measuring) = (
+        let (done, reads, stop, measuring) = (
+            Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicU64::new(0)),
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicBool::new(false)),
         );
         let request: Arc<[u8]> = Arc::from(request);
-        let shared = (Arc::clone(&done), Arc::clone(&stop), Arc::clone(&measuring));
+        let shared = (Arc::clone(&done), Arc::clone(&reads), Arc::clone(&stop), Arc::clone(&measuring));
         let run = move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async move {
-                let (done, stop, measuring) = shared;
+                let (done, reads, stop, measuring) = shared;
                 let clients = (0..connections).map(|_| {
-                    let (request, done, stop, measuring) = (Arc::clone(&request), Arc::clone(&done), Arc::clone(&stop), Arc::clone(&measuring));
-                    tokio::spawn(async move { client(addr, &request, &done, &stop, &measuring).await })
+                    let (request, done, reads) = (Arc::clone(&request), Arc::clone(&done), Arc::clone(&reads));
+                    let (stop, measuring) = (Arc::clone(&stop), Arc::clone(&measuring));
+                    tokio::spawn(async move { client(addr, &request, (&done, &reads), &stop, &measuring).await })
                 });
                 let mut latencies = Vec::new();
                 for client in clients.collect::<Vec<_>>() {
@@ -45,6 +48,7 @@ impl Load {
         let thread = std::thread::Builder::new().name("load".to_owned()).spawn(run).expect("a thread");
         Self {
             done,
+            reads,
             stop,
             measuring,
             thread,
@@ -54,6 +58,11 @@ impl Load {
     /// How many answers have come.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
+    }
+
+    /// How many reads have brought something: one per event of a stream whose events are apart.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// From now on latencies are kept.
@@ -68,14 +77,14 @@ impl Load {
     }
 }
 
-async fn client(addr: SocketAddr, request: &[u8], done: &AtomicU64, stop: &AtomicBool, measuring: &AtomicBool) -> Vec<f64> {
+async fn client(addr: SocketAddr, request: &[u8], (done, reads): (&AtomicU64, &AtomicU64), stop: &AtomicBool, measuring: &AtomicBool) -> Vec<f64> {
     let mut stream = TcpStream::connect(addr).await.expect("a connection");
     stream.set_nodelay(true).expect("TCP_NODELAY");
     let (mut buffer, mut latencies) = (Vec::with_capacity(16 * 1024), Vec::new());
     while !stop.load(Ordering::Relaxed) {
         let sent = Instant::now();
         stream.write_all(request).await.expect("a request is sent");
-        answer(&mut stream, &mut buffer).await;
+        answer(&mut stream, &mut buffer, reads).await;
         done.fetch_add(1, Ordering::Relaxed);
         if measuring.load(Ordering::Relaxed) {
             latencies.push(sent.elapsed().as_secs_f64() * 1e6);
@@ -85,11 +94,12 @@ async fn client(addr: SocketAddr, request: &[u8], done: &AtomicU64, stop: &Atomi
 }
 
 /// Reads one answer, which must be a 200 with a content-length or chunked.
-async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) {
+async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>, reads: &AtomicU64) {
     buffer.clear();
     loop {
         let read = stream.read_buf(buffer).await.expect("an answer");
         assert!(read > 0, "the connection was closed: {:?}", String::from_utf8_lossy(buffer));
+        reads.fetch_add(1, Ordering::Relaxed);
         let Some(head) = buffer.windows(4).position(|window| window == b"\r\n\r\n") else {
             continue;
         };

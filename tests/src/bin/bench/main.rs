@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is what it is for")]
 
+mod chunks;
 mod cost;
 mod footprint;
 mod instructions;
@@ -23,8 +24,9 @@ use std::time::Duration;
 
 use report::Report;
 
-const USAGE: &str = "usage: bench [stream] [cost] [syscalls] [instructions] [footprint] [--rounds N] [--seconds N] [--idle-seconds N] [--out DIR]
-Without a name it measures everything. --rounds and --seconds: how many rounds of cost, and how long each (5 of 3 s).
+const USAGE: &str =
+    "usage: bench [stream] [chunks] [cost] [syscalls] [instructions] [footprint] [--rounds N] [--seconds N] [--idle-seconds N] [--out DIR]
+Without a name it measures everything. --rounds and --seconds: how many rounds of chunks and cost, and how long each (5 of 3 s).
 --idle-seconds: how long a process idles before its memory is read (60). --out: where bench.md and bench.json go (target/bench).
 LLM_PROXY_BIN names another binary than the workspace's own; LLM_PROXY_BENCH_KEEP a folder that keeps callgrind's dumps.";
 
@@ -50,7 +52,7 @@ impl Plan {
         let mut args = args;
         while let Some(arg) = args.next() {
             match arg.as_str() {
-                "stream" | "cost" | "syscalls" | "instructions" | "footprint" => plan.parts.push(arg),
+                "stream" | "chunks" | "cost" | "syscalls" | "instructions" | "footprint" => plan.parts.push(arg),
                 "--rounds" => plan.rounds = args.next()?.parse().ok().filter(|rounds| *rounds > 0)?,
                 "--seconds" => plan.round = Duration::from_secs(args.next()?.parse().ok().filter(|seconds| *seconds > 0)?),
                 "--idle-seconds" => plan.idle = Duration::from_secs(args.next()?.parse().ok()?),
@@ -74,6 +76,9 @@ fn main() -> std::process::ExitCode {
     let mut report = Report::begin();
     if plan.wants("stream") {
         stream::measure(&mut report);
+    }
+    if plan.wants("chunks") {
+        chunks::measure(&mut report, plan.rounds, plan.round);
     }
     if plan.wants("cost") {
         cost::measure(&mut report, plan.rounds, plan.round);
