@@ -1,8 +1,10 @@
 //! A request's body as admission needs it: read whole under the process's byte budget and its deadlines, or left to stream through; and letting
 //! go of one that nobody will read.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +19,7 @@ use crate::idle::IdleTimer;
 use crate::refusal::Refusal;
 use crate::shared::Shared;
 use crate::upstream::{Streamed, UpstreamBody};
+use crate::waking::holding_back;
 
 /// A body that is not wanted is read on for this long and this far, so that the client can finish writing and read our answer.
 const DISCARD_DEADLINE: Duration = Duration::from_secs(30);
@@ -127,7 +130,16 @@ async fn read(shared: &Arc<Shared>, body: &mut Incoming) -> Result<Held, Refusal
     let mut more = BytesMut::new();
     let mut deadline = None;
     while !body.is_end_stream() {
-        let frame = match body.frame().now_or_never() {
+        let (frame, woken) = holding_back(|| body.frame().now_or_never());
+        if woken && !body.is_end_stream() {
+            // There is more to read, which the connection must be told.
+            poll_fn(|cx| {
+                cx.waker().wake_by_ref();
+                Poll::Ready(())
+            })
+            .await;
+        }
+        let frame = match frame {
             Some(frame) => frame,
             // Only who has to wait asks the clock.
             None => {

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
@@ -25,6 +25,7 @@ use crate::drain::Phase;
 use crate::forward;
 use crate::metrics::ThreadCounters;
 use crate::silence::Silence;
+use crate::waking::Waking;
 
 /// During a drain a connection must have been silent this long before it is closed: a request may be on its way.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
@@ -182,8 +183,10 @@ async fn serve(thread: Rc<DataThread>, stream: TcpStream, peer: SocketAddr, mut 
     let moves = phase.clone();
     let (mut silence, mut idle) = (Silence::new(limits.head_deadline), pin!(idle_in_drain(&connection, &mut phase)));
     let mut watching = false;
+    let mut waking = Waking::new(Waker::noop());
     let ended = poll_fn(|cx| {
-        if let Poll::Ready(served) = clock::one_look(|| http.as_mut().poll(cx)) {
+        let mut waked = waking.context(cx);
+        if let Poll::Ready(served) = clock::one_look(|| http.as_mut().poll(&mut waked)) {
             return Poll::Ready(Ended::Served(served));
         }
         // A task's waker stays the same: until the process leaves, waiting for that once is enough.

@@ -32,6 +32,7 @@ mod settings;
 mod shared;
 mod silence;
 mod upstream;
+mod waking;
 
 pub use drain::DrainReport;
 pub use manage::{ManageSettings, ManagementToken, openapi_document};
