@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proxy::{EgressProxies, EgressSettings, Proxy, Settings};
 use rcgen::{CertificateParams, KeyPair};
 use store::{Claim, HolderId, KeyRing, SealingKey, Store};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use crate::client::header;
 use crate::stage::{Setup, Upstream};
 
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -132,6 +134,56 @@ async fn an_extra_authority_is_trusted() {
     let answer = models_through(format!("https://localhost:{}", provider.address.port()), egress).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(provider.heads.lock().unwrap().contains(&"authorization: Bearer provider-key".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tls_connection_is_used_again_and_carries_large_bodies_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (acceptor, bundle) = tls_acceptor(dir.path());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            loop {
+                let head = read_head(&mut stream).await.join("\r\n");
+                let Some(length) = header(&head, "content-length") else { break };
+                let mut body = vec![0; length.parse().unwrap()];
+                stream.read_exact(&mut body).await.unwrap();
+                let sum: usize = body.iter().map(|byte| usize::from(*byte)).sum();
+                let text = format!("{{\"sum\":{sum}}}");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+                    text.len()
+                );
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        }
+    });
+    let egress = EgressSettings {
+        ca_bundle: Some(bundle),
+        proxies: fixed("", "", ""),
+    };
+    let stage = Setup::new(Upstream::Url(format!("https://localhost:{port}")))
+        .with(|s| s.egress = egress)
+        .start()
+        .await;
+    let mut client = stage.connect().await;
+    for size in [1, 3 << 20, 100, 10_000] {
+        let body = format!("{{\"model\":\"m\",\"x\":\"{}\"}}", "x".repeat(size));
+        let sum: usize = body.bytes().map(usize::from).sum();
+        let answer = client.send(stage.post("", &body)).await;
+        assert_eq!((answer.status, answer.body), (200, format!("{{\"sum\":{sum}}}")));
+    }
+    assert_eq!(
+        connections.load(Ordering::SeqCst),
+        1,
+        "tickets behind the handshake are no reason to close"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
