@@ -15,11 +15,16 @@ pub mod duration;
 pub mod events;
 mod kind;
 // `KubeSchema` repeats each struct, with its `pub`, inside a function; clippy takes the like-named settings of two columns for repetitions.
+#[expect(unreachable_pub, reason = "derived code")]
+mod limits;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
 mod llmproject;
+mod money;
 pub mod names;
 #[expect(unreachable_pub, reason = "derived code")]
 mod pods;
+#[expect(unreachable_pub, reason = "derived code")]
+mod price;
 #[expect(unreachable_pub, reason = "derived code")]
 mod provider;
 #[expect(unreachable_pub, clippy::duplicated_attributes, reason = "derived code")]
@@ -37,12 +42,14 @@ pub use closed_set::UnknownWord;
 pub use database::{DEFAULT_DATABASE_KEYS, Database, DatabaseSecretRef, DatabaseStatus, Engine, Postgres, Sqlite};
 pub use delivery::{Rotation, SecretFormat, TokenSecret};
 pub use kind::{Kind, UnknownKind};
+pub use limits::{Budget, BudgetAction, BudgetPeriod, ProjectRateLimit, RatePeriod, RateScope, RateUnit, TokenRateLimit};
 pub use llmproject::{
     DEFAULT_CREDENTIAL_KEY, LlmProject, LlmProjectSpec, LlmProjectStatus, ProjectProvider, ProjectState, ProviderCredentials, ProxyRef, SecretKeyRef,
 };
 pub use pods::{
     Amounts, ContainerResources, DEFAULT_GRACE_PERIOD_SECONDS, DEFAULT_PRE_STOP_SECONDS, DEFAULT_REPLICAS, Drain, Image, MAX_REPLICAS, PullPolicy,
 };
+pub use price::ModelPrice;
 pub use provider::{Provider, ProviderApi, ProviderAuth};
 pub use proxyconfig::{ProxyConfig, ProxyConfigSpec, ProxyConfigStatus};
 pub use quantity::same_amount;

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{self, Budget, MAX_BUDGETS, MAX_RATE_LIMITS, ONE_BUDGET_FOR_EACH, ONE_RATE_FOR_EACH_SCOPE, ProjectRateLimit};
 use crate::names;
 use crate::schema::{self, CelRule, LABEL_PATTERN, MAX_LABEL, MAX_SAFE_INTEGER, MAX_SUBDOMAIN, SECRET_KEY_PATTERN, SUBDOMAIN_PATTERN};
 use crate::validate::{Mode, Validate, Violation, check};
@@ -89,6 +90,18 @@ pub struct LlmProjectSpec {
     /// Active: tokens of this project are served. Inactive: every request is refused with project_inactive, and nothing is deleted.
     #[serde(default, deserialize_with = "schema::null_as_default")]
     pub state: ProjectState,
+
+    /// How many requests and LLM tokens the project may use in each minute, hour or day: all tokens together, or each token. At most 16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_RATE_LIMITS))]
+    #[x_kube(merge_strategy = ListMerge::Atomic, validation = ONE_RATE_FOR_EACH_SCOPE)]
+    pub rate_limits: Option<Vec<ProjectRateLimit>>,
+
+    /// How much all tokens of the project together may spend in each day, week, month, or in all: at most one budget for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_BUDGETS))]
+    #[x_kube(merge_strategy = ListMerge::Atomic, validation = ONE_BUDGET_FOR_EACH)]
+    pub budgets: Option<Vec<Budget>>,
 }
 
 /// A reference to a ProxyConfig.
@@ -204,6 +217,8 @@ impl Validate for LlmProjectSpec {
                 check(&mut found, format!("{path}.credentials.secretRef.key"), names::secret_key(secret.key()));
             }
         }
+        limits::judge_project_rates(self.rate_limits.as_deref().unwrap_or_default(), "spec.rateLimits", &mut found);
+        limits::judge_budgets(self.budgets.as_deref().unwrap_or_default(), "spec.budgets", &mut found);
         found
     }
 

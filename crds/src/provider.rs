@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base_url;
 use crate::names;
+use crate::price::{self, MAX_PRICES, ModelPrice};
 use crate::schema::{self, CelRule, LABEL_PATTERN, MAX_LABEL};
 use crate::validate::{Mode, Violation, check};
 
@@ -53,6 +54,13 @@ pub struct Provider {
     /// such as vLLM or Ollama.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<ProviderAuth>,
+
+    /// What its models cost, before the built-in list of OpenAI's prices. Budgets and the usage table reckon with it; Echo costs nothing unless it
+    /// stands here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_PRICES))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["model".into()]))]
+    pub prices: Option<Vec<ModelPrice>>,
 }
 
 /// The API that a provider speaks.
@@ -97,6 +105,7 @@ impl Provider {
     pub(crate) fn judge(&self, path: &str, mode: Mode, found: &mut Vec<Violation>) {
         let base_url = format!("{path}.baseURL");
         check(found, format!("{path}.name"), names::dns_label(&self.name));
+        price::judge(self.prices.as_deref().unwrap_or_default(), &format!("{path}.prices"), found);
         match (self.api, self.base_url.as_deref()) {
             (ProviderApi::OpenAI, None) => found.push(Violation::new(base_url, OPENAI_HAS_URL.message)),
             (ProviderApi::Echo, None) => {}
@@ -127,6 +136,7 @@ mod tests {
             api,
             base_url: None,
             auth,
+            prices: None,
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::delivery::{MAX_TRIGGER, Rotation, SecretFormat, TokenSecret};
 use crate::duration::{self, DurationError};
+use crate::limits::{self, Budget, MAX_BUDGETS, MAX_IN_FLIGHT, MAX_RATE_LIMITS, ONE_BUDGET_FOR_EACH, ONE_RATE_FOR_EACH, TokenRateLimit};
 use crate::names;
 use crate::schema::{self, CelRule, MAX_SAFE_INTEGER, MAX_SUBDOMAIN, SUBDOMAIN_PATTERN};
 use crate::validate::{Mode, Validate, Violation, check};
@@ -130,6 +131,24 @@ pub struct WitheringTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_SAFE_INTEGER))]
     pub max_requests: Option<i64>,
+
+    /// How many requests and LLM tokens may be used in each minute, hour or day, over all replicas of the fleet. At most 16. Of this and a limit
+    /// that the LLMProject sets for each token the lower one counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_RATE_LIMITS))]
+    #[x_kube(merge_strategy = ListMerge::Atomic, validation = ONE_RATE_FOR_EACH)]
+    pub rate_limits: Option<Vec<TokenRateLimit>>,
+
+    /// How much may be spent in each day, week, month, or in all, renewals included: at most one budget for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_BUDGETS))]
+    #[x_kube(merge_strategy = ListMerge::Atomic, validation = ONE_BUDGET_FOR_EACH)]
+    pub budgets: Option<Vec<Budget>>,
+
+    /// How many requests may run at one moment, over all replicas of the fleet; unlimited if unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_IN_FLIGHT))]
+    pub max_in_flight: Option<i64>,
 
     /// Active: the key works. Suspended: it is refused until the state is Active again. Revoked: it is refused for ever and its Secret is deleted.
     #[serde(default, deserialize_with = "schema::null_as_default")]
@@ -294,6 +313,12 @@ impl Validate for WitheringTokenSpec {
                 "spec.maxRequests",
                 "must be at least 1 and at most 9007199254740991; leave it out for no limit",
             ));
+        }
+        limits::judge_token_rates(self.rate_limits.as_deref().unwrap_or_default(), "spec.rateLimits", &mut found);
+        limits::judge_budgets(self.budgets.as_deref().unwrap_or_default(), "spec.budgets", &mut found);
+        if self.max_in_flight.is_some_and(|max| !(1..=MAX_IN_FLIGHT).contains(&max)) {
+            let why = format!("must be at least 1 and at most {MAX_IN_FLIGHT}; leave it out for no limit");
+            found.push(Violation::new("spec.maxInFlight", why));
         }
         match (self.overlap(), self.lifetime()) {
             (Err(error), _) => found.push(Violation::new("spec.rotation.overlap", error)),

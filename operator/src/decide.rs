@@ -1,6 +1,7 @@
 //! The pure core: from what is observed of one resource to the one effect that brings it closer to its spec.
 //! It reads no clock, draws no random number and touches nothing; time and a fresh token value come in with the observation.
 
+mod limits;
 mod programmed;
 mod project;
 mod proxy_config;

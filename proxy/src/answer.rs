@@ -110,6 +110,10 @@ pub(crate) fn refuse(refusal: &Refusal, mut outcome: Outcome) -> Response<ReplyB
     match answer.retry {
         Retry::Unsaid => {}
         Retry::After(seconds) => drop(headers.insert(RETRY_AFTER, HeaderValue::from(seconds))),
+        Retry::Later(seconds) => {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
         Retry::Never => drop(headers.insert(X_SHOULD_RETRY, HeaderValue::from_static("false"))),
     }
     response

@@ -5,19 +5,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, request};
-use llm::{Endpoint, Peek, UsageObserver};
+use llm::{Endpoint, EndpointKind, Peek, UsageObserver, estimate_prompt_tokens};
 use store::TokenDigest;
 
 use crate::admit;
 use crate::answer::{Reply, is_event_stream};
-use crate::block::Permit;
 use crate::body::Payload;
 use crate::data_thread::DataThread;
 use crate::grant::Grant;
 use crate::outbound;
 use crate::outcome::Outcome;
+use crate::permit::Demand;
 use crate::refusal::Refusal;
-use crate::upstream::{Answered, Link, SendError, StreamedBodyError, Target, UpstreamBody, UpstreamKind};
+use crate::upstream::{Answered, Link, SendError, StreamedBodyError, Target, Upstream, UpstreamBody, UpstreamKind};
 
 /// How often a request whose grant changes under it is admitted anew.
 const ADMISSIONS: usize = 4;
@@ -39,7 +39,7 @@ enum Attempt {
     Outdated(Request<UpstreamBody>),
 }
 
-/// Takes a permit and sends the request; a grant that changes meanwhile is admitted anew.
+/// Takes a share of each limit and sends the request; a grant that changes meanwhile is admitted anew.
 pub(crate) async fn send(
     thread: &Rc<DataThread>,
     head: &mut request::Parts,
@@ -58,16 +58,18 @@ pub(crate) async fn send(
         let upstream = grant.upstream.as_deref().ok_or_else(|| Refusal::NoProvider {
             project: grant.project_name.clone(),
         })?;
-        let permit = admit::permit(thread, &grant).await?;
+        let demand = demand(plan, &grant, upstream);
+        outcome.price = demand.price;
+        outcome.permit = Some(admit::permit(thread, &grant, &demand).await?);
         match &upstream.kind {
             UpstreamKind::Echo => {
                 if admit::may_start(thread, &grant)? {
-                    return echo(head, plan, permit, outcome);
+                    return echo(head, plan, outcome);
                 }
             }
             UpstreamKind::Http(target) => {
                 let request = outbound::request(head, plan.endpoint, target, body)?;
-                match exchange(thread, plan, &grant, target, request, permit, outcome).await? {
+                match exchange(thread, plan, &grant, target, request, outcome).await? {
                     Attempt::Answered(answered) => {
                         let (status, headers) = (answered.response.status(), answered.response.headers());
                         outcome.answered(status, observer_of(plan.endpoint, is_event_stream(headers)));
@@ -95,7 +97,6 @@ async fn exchange(
     grant: &Grant,
     target: &Target,
     mut request: Request<UpstreamBody>,
-    mut permit: Option<Permit>,
     outcome: &mut Outcome,
 ) -> Result<Attempt, Refusal> {
     let limits = &thread.shared.settings.limits;
@@ -121,15 +122,10 @@ async fn exchange(
             link.release(&thread.pool);
             return may_start.map(|_| Attempt::Outdated(request));
         }
-        if let Some(permit) = &mut permit {
-            permit.dispatch();
-        }
         outcome.dispatched(plan.whole.len());
         let failed = match link.send(request, limits.first_byte_deadline, thread.aborting()).await {
             Ok(answered) => {
-                if let Some(permit) = permit {
-                    permit.spend();
-                }
+                outcome.sent();
                 return Ok(Attempt::Answered(answered));
             }
             Err(failed) => failed,
@@ -137,9 +133,6 @@ async fn exchange(
         // Anything but an untouched request counts, though nothing came back: dropping a dispatched permit spends it.
         match failed {
             SendError::Untouched(untouched, error) => {
-                if let Some(permit) = &mut permit {
-                    permit.not_sent();
-                }
                 outcome.not_dispatched();
                 if !pooled {
                     return Err(unreachable(grant, &error.to_string()));
@@ -151,6 +144,27 @@ async fn exchange(
             SendError::TimedOut => return Err(Refusal::UpstreamTimeout { provider: provider(grant) }),
             SendError::Aborted => return Err(Refusal::Draining),
         }
+    }
+}
+
+/// What the request may use, as far as a limit or the usage table asks.
+fn demand(plan: &Plan<'_>, grant: &Grant, upstream: &Upstream) -> Demand {
+    if !plan.endpoint.metered {
+        return Demand::default();
+    }
+    let model = plan.peeked.and_then(|peeked| peeked.model.as_deref());
+    let price = model.and_then(|model| upstream.prices.price_of(model));
+    if !grant.needs_estimate {
+        return Demand { price, ..Demand::default() };
+    }
+    Demand {
+        metered: true,
+        input: estimate_prompt_tokens(plan.whole.len()),
+        output: match plan.endpoint.kind {
+            EndpointKind::Embeddings => Some(0),
+            _ => plan.peeked.and_then(|peeked| peeked.max_tokens),
+        },
+        price,
     }
 }
 
@@ -178,14 +192,12 @@ fn broken(grant: &Grant, error: &hyper::Error, max_body_bytes: usize) -> Refusal
 }
 
 /// The request counts when the answer starts, which is now.
-fn echo(head: &request::Parts, plan: &Plan<'_>, permit: Option<Permit>, outcome: &mut Outcome) -> Result<Reply, Refusal> {
+fn echo(head: &request::Parts, plan: &Plan<'_>, outcome: &mut Outcome) -> Result<Reply, Refusal> {
     let empty = Peek::default();
     let answer = llm::echo::answer(plan.endpoint, head.uri.path(), plan.peeked.unwrap_or(&empty), plan.whole);
     let reply = Reply::echo(answer)?;
-    if let Some(permit) = permit {
-        permit.spend();
-    }
     outcome.dispatched(plan.whole.len());
+    outcome.sent();
     outcome.answered(reply.status(), observer_of(plan.endpoint, matches!(reply, Reply::EchoStream { .. })));
     Ok(reply)
 }

@@ -21,7 +21,7 @@ use crate::manage::{self, Manage};
 use crate::outcome::Outcome;
 use crate::refusal::Refusal;
 use crate::reply::ReplyBody;
-use crate::{admit, cors};
+use crate::{admit, cors, rate_headers};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -80,7 +80,9 @@ async fn administer(
 
 async fn forward(thread: &Rc<DataThread>, mut head: request::Parts, body: Incoming, mut outcome: Outcome) -> Response<ReplyBody> {
     let mut unread = Some(body);
-    match steps(thread, &mut head, &mut unread, &mut outcome).await {
+    let ended = steps(thread, &mut head, &mut unread, &mut outcome).await;
+    let rated = outcome.grant.clone().filter(|grant| grant.has_rates);
+    let mut response = match ended {
         Ok(reply) => reply.into_response(thread, outcome),
         Err(refusal) => {
             let mut response = answer::refuse(&refusal, outcome);
@@ -95,7 +97,12 @@ async fn forward(thread: &Rc<DataThread>, mut head: request::Parts, body: Incomi
             }
             response
         }
+    };
+    if let Some(grant) = rated {
+        let clock = &thread.shared.clock;
+        rate_headers::apply(response.headers_mut(), &grant, clock.db_time(clock.mono_ms()));
     }
+    response
 }
 
 async fn steps(thread: &Rc<DataThread>, head: &mut request::Parts, unread: &mut Option<Incoming>, outcome: &mut Outcome) -> Result<Reply, Refusal> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use store::{DbTime, ProjectId, Subject, TokenDigest, TokenId};
 
-use crate::block::Block;
+use crate::meter::Meter;
 use crate::upstream::Upstream;
 
 const SHARDS: usize = 64;
@@ -22,7 +22,12 @@ pub(crate) struct Grant {
     pub(crate) standing: Standing,
     pub(crate) ends_at: DbTime,
     pub(crate) upstream: Option<Arc<Upstream>>,
-    pub(crate) requests: Option<Arc<Block>>,
+    /// The limits that its requests are under, in the order in which they draw on them.
+    pub(crate) meters: Box<[Arc<Meter>]>,
+    /// Whether one of them counts what is known only at the end, so that it must be estimated before.
+    pub(crate) needs_estimate: bool,
+    /// Whether one of them is told of in the rate-limit headers.
+    pub(crate) has_rates: bool,
     stale: AtomicBool,
 }
 
@@ -42,7 +47,7 @@ impl Grant {
         standing: Standing,
         ends_at: DbTime,
         upstream: Option<Arc<Upstream>>,
-        requests: Option<Arc<Block>>,
+        meters: Vec<Arc<Meter>>,
     ) -> Self {
         let (token_name, project_name) = (token_name.into_boxed_str(), project_name.into_boxed_str());
         Self {
@@ -53,7 +58,9 @@ impl Grant {
             standing,
             ends_at,
             upstream,
-            requests,
+            needs_estimate: meters.iter().any(|meter| meter.needs_estimate()),
+            has_rates: meters.iter().any(|meter| meter.is_rate()),
+            meters: meters.into(),
             stale: AtomicBool::new(false),
         }
     }
@@ -161,7 +168,7 @@ mod tests {
             Standing::Live,
             DbTime(i64::MAX),
             None,
-            None,
+            Vec::new(),
         ))
     }
 

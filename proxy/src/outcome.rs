@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, StatusCode};
-use llm::{Endpoint, UsageObserver, estimate_prompt_tokens};
+use llm::{Endpoint, Price, Usage, UsageObserver, estimate_prompt_tokens};
 use store::{DbTime, ProjectId, TokenId, UsageDelta};
 
 use crate::access;
 use crate::connection::Running;
 use crate::data_thread::DataThread;
 use crate::grant::Grant;
+use crate::permit::Permit;
 
 const DAY_MS: i64 = 86_400_000;
 /// A model's name comes from the client: bounded in length and, per token and flush, in number.
@@ -52,6 +53,10 @@ pub(crate) struct Outcome {
     pub(crate) head_after: Option<Duration>,
     pub(crate) bytes_out: u64,
     pub(crate) end: End,
+    /// What it has taken of its limits; settled when this is dropped.
+    pub(crate) permit: Option<Permit>,
+    /// What its model costs, if anybody has said.
+    pub(crate) price: Option<Price>,
     metering: Option<Metering>,
 }
 
@@ -73,6 +78,17 @@ pub(crate) struct Tokens {
     pub(crate) estimated: bool,
 }
 
+impl Tokens {
+    fn as_usage(self) -> Usage {
+        Usage {
+            input: self.input,
+            cached: self.cached,
+            output: self.output,
+            reasoning: self.reasoning,
+        }
+    }
+}
+
 impl Outcome {
     pub(crate) fn begin(thread: &Rc<DataThread>, running: Running, request_id: HeaderValue, method: Method) -> Self {
         thread.counters.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -91,6 +107,8 @@ impl Outcome {
             bytes_out: 0,
             // Whoever drops the reply before its end is the connection: the client has left.
             end: End::ClientGone,
+            permit: None,
+            price: None,
             metering: None,
         }
     }
@@ -102,6 +120,9 @@ impl Outcome {
 
     /// The head goes upstream now: from here on the request counts, whatever becomes of it.
     pub(crate) fn dispatched(&mut self, prompt_bytes: usize) {
+        if let Some(permit) = &mut self.permit {
+            permit.dispatch();
+        }
         self.metering = Some(Metering {
             prompt_bytes,
             succeeded: None,
@@ -111,7 +132,17 @@ impl Outcome {
 
     /// It did not go after all: not a byte was written.
     pub(crate) fn not_dispatched(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.not_sent();
+        }
         self.metering = None;
+    }
+
+    /// The head went upstream for certain.
+    pub(crate) fn sent(&mut self) {
+        if let Some(permit) = &mut self.permit {
+            permit.sent();
+        }
     }
 
     /// The provider has answered.
@@ -191,6 +222,10 @@ impl Drop for Outcome {
             self.end = End::Drained;
         }
         let tokens = self.tokens();
+        let cost = self.price.map_or(0, |price| price.of(&tokens.as_usage()));
+        if let Some(permit) = self.permit.take() {
+            permit.settle(tokens, cost);
+        }
         let total = self.started.elapsed();
         let counters = &self.thread.counters;
         counters.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -200,9 +235,14 @@ impl Drop for Outcome {
         {
             let now = self.thread.shared.clock.db_time(self.thread.shared.clock.mono_ms());
             let provider = grant.upstream.as_ref().map_or("", |u| &u.provider);
-            self.thread
-                .usage
-                .add(now, grant.project, grant.token, self.model.as_deref().unwrap_or(""), provider, tokens);
+            self.thread.usage.add(
+                now,
+                grant.project,
+                grant.token,
+                self.model.as_deref().unwrap_or(""),
+                provider,
+                (tokens, cost),
+            );
         }
         access::log(self, tokens, total);
     }
@@ -217,7 +257,7 @@ fn bounded(model: &str) -> &str {
 pub(crate) struct UsageSink(Mutex<HashMap<TokenId, Vec<UsageDelta>>>);
 
 impl UsageSink {
-    fn add(&self, now: DbTime, project: ProjectId, token: TokenId, model: &str, provider: &str, tokens: Tokens) {
+    fn add(&self, now: DbTime, project: ProjectId, token: TokenId, model: &str, provider: &str, (tokens, cost): (Tokens, u64)) {
         let day = i32::try_from(now.0.div_euclid(DAY_MS)).unwrap_or(i32::MAX);
         let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = sums.entry(token).or_default();
@@ -252,6 +292,7 @@ impl UsageSink {
         row.output_tokens += tokens.output;
         row.reasoning_tokens += tokens.reasoning;
         row.estimated += u64::from(tokens.estimated);
+        row.cost = row.cost.saturating_add(i64::try_from(cost).unwrap_or(i64::MAX));
     }
 
     /// Takes all sums out.
@@ -275,13 +316,26 @@ mod tests {
             output: 2,
             ..Tokens::default()
         };
-        sink.add(DbTime(DAY_MS), project, token, "gpt-4o", "openai", tokens);
-        sink.add(DbTime(DAY_MS), project, token, "gpt-4o", "openai", Tokens { estimated: true, ..tokens });
+        sink.add(DbTime(DAY_MS), project, token, "gpt-4o", "openai", (tokens, 5));
+        sink.add(
+            DbTime(DAY_MS),
+            project,
+            token,
+            "gpt-4o",
+            "openai",
+            (Tokens { estimated: true, ..tokens }, 2),
+        );
         let rows = sink.collect();
         assert_eq!(rows.len(), 1);
         assert_eq!(
-            (rows[0].requests, rows[0].input_tokens, rows[0].output_tokens, rows[0].estimated),
-            (2, 6, 4, 1)
+            (
+                rows[0].requests,
+                rows[0].input_tokens,
+                rows[0].output_tokens,
+                rows[0].estimated,
+                rows[0].cost
+            ),
+            (2, 6, 4, 1, 7)
         );
         assert!(sink.collect().is_empty());
     }
@@ -290,7 +344,7 @@ mod tests {
     fn invented_model_names_are_cut_and_counted_together_beyond_a_bound() {
         let (sink, project, token) = (UsageSink::default(), ProjectId::new(), TokenId::new());
         for n in 0..1_000 {
-            sink.add(DbTime(DAY_MS), project, token, &format!("m{n}"), "p", Tokens::default());
+            sink.add(DbTime(DAY_MS), project, token, &format!("m{n}"), "p", (Tokens::default(), 0));
         }
         let rows = sink.collect();
         assert!(rows.len() <= MAX_MODELS_PER_FLUSH + 1);

@@ -3,7 +3,10 @@
 use http::StatusCode;
 use llm::ApiError;
 
-use crate::block::Standing;
+use crate::limit_hit::LimitHit;
+
+/// Longer than this a client should not wait: the official SDKs do not, and would ask again sooner.
+const WORTH_WAITING_S: u32 = 60;
 
 /// A reason for an answer of our own instead of the provider's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,16 +23,14 @@ pub(crate) enum Refusal {
     ProjectInactive {
         project: Box<str>,
     },
-    /// A lifetime limit is used up for good: waiting cannot help.
-    LimitReached {
-        token: Box<str>,
-        standing: Standing,
-    },
+    /// What is left of a limit is too little, until it resets, if it ever does.
+    LimitReached(Box<LimitHit>),
     /// The rest of the limit is held elsewhere at this moment.
-    LimitBusy {
-        token: Box<str>,
-        standing: Standing,
-    },
+    LimitBusy(Box<LimitHit>),
+    /// The request alone may need more than the limit is.
+    RequestOverLimit(Box<LimitHit>),
+    /// A budget is in force and nobody knows what the model costs.
+    ModelNotPriced,
     EndpointNotFound,
     MethodNotAllowed {
         allow: &'static str,
@@ -80,6 +81,8 @@ pub(crate) enum Retry {
     Unsaid,
     /// `Retry-After`, in seconds.
     After(u32),
+    /// `Retry-After`, in seconds, and `x-should-retry: false`: longer than a client should hold its request.
+    Later(u32),
     /// `x-should-retry: false`.
     Never,
 }
@@ -87,7 +90,7 @@ pub(crate) enum Retry {
 impl Refusal {
     /// The one table.
     pub(crate) fn answer(&self) -> Answer {
-        use Retry::{After, Never, Unsaid};
+        use Retry::{After, Later, Never, Unsaid};
         use StatusCode as S;
         let row = |status, code, message: String, retry| Answer {
             error: ApiError::new(status, code, message),
@@ -120,23 +123,23 @@ impl Refusal {
                 Unsaid,
             ),
             Self::ProjectInactive { project } => row(S::FORBIDDEN, "project_inactive", format!("Project {project} is not active."), Unsaid),
-            Self::LimitReached { token, standing } => row(
+            Self::LimitReached(hit) => row(
                 S::TOO_MANY_REQUESTS,
-                "rate_limit_exceeded",
-                format!(
-                    "Token {token} has used {} of its {} requests, and the limit is for its lifetime: waiting does not help.",
-                    standing.used, standing.max_units
-                ),
-                Never,
+                hit.code(),
+                hit.reached(),
+                match hit.resets_in_s {
+                    None => Never,
+                    Some(seconds) if seconds <= WORTH_WAITING_S => After(seconds),
+                    Some(seconds) => Later(seconds),
+                },
             ),
-            Self::LimitBusy { token, standing } => row(
-                S::TOO_MANY_REQUESTS,
-                "rate_limit_exceeded",
-                format!(
-                    "Token {token} has used {} of its {} requests and the rest is in use at this moment: try again.",
-                    standing.used, standing.max_units
-                ),
-                After(1),
+            Self::LimitBusy(hit) => row(S::TOO_MANY_REQUESTS, hit.code(), hit.busy(), After(1)),
+            Self::RequestOverLimit(hit) => row(S::TOO_MANY_REQUESTS, hit.code(), hit.too_large(), Never),
+            Self::ModelNotPriced => row(
+                S::FORBIDDEN,
+                "model_not_priced",
+                "A budget is in force and the price of this model is not known: whoever runs the proxy must set one for its provider.".into(),
+                Never,
             ),
             // The path is not repeated: somebody may have put a key into it.
             Self::EndpointNotFound => row(

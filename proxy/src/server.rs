@@ -16,6 +16,7 @@ use crate::data_thread::{self, Seed};
 use crate::drain::{DrainReport, Phase};
 use crate::listener;
 use crate::manage::{self, Manage};
+use crate::meter::Meters;
 use crate::settings::Settings;
 use crate::shared::{ControlHandle, LeaseRequest, LoadRequest, Shared};
 use crate::upstream::{Egress, EgressError};
@@ -211,8 +212,15 @@ impl Proxy {
             return Ok(());
         };
         let (recalls, recall_requests) = mpsc::channel(QUEUE);
-        let blocks = Blocks::default();
-        let mut follower = Follower::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks.clone(), recalls, fences.clone());
+        let (blocks, meters) = (Blocks::default(), Meters::default());
+        let mut follower = Follower::new(
+            fleet.clone(),
+            holder,
+            Arc::clone(&self.shared),
+            (blocks.clone(), meters.clone()),
+            recalls,
+            fences.clone(),
+        );
         follower.sync().await?;
 
         let Control::Waiting(Inboxes { loads, leases, .. }) = std::mem::replace(&mut self.control, Control::Gone) else {
@@ -223,7 +231,7 @@ impl Proxy {
         }
         let (stop_follower, stop) = watch::channel(false);
         let (usage_done, usage_stop) = watch::channel(false);
-        let settler = Settler::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks);
+        let settler = Settler::new(fleet.clone(), holder, Arc::clone(&self.shared), blocks, meters);
         self.control = Control::Running(ControlTasks {
             settler: tokio::spawn(settler.run(SettlerInbox {
                 leases,

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-use store::{TokenDigest, TokenId};
+use store::{Subject, TokenDigest};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::block::{Block, Permit};
 use crate::clock::SharedClock;
 use crate::database::DatabaseState;
 use crate::grant::{Grant, GrantTable};
 use crate::manage::Manage;
+use crate::meter::Meter;
 use crate::metrics::ThreadCounters;
 use crate::outcome::UsageSink;
+use crate::permit::Share;
 use crate::settings::Settings;
 use crate::upstream::Egress;
 
@@ -87,30 +88,31 @@ pub(crate) enum Loaded {
     Unavailable,
 }
 
-/// A block that runs low or is empty. `reply` is absent when nobody waits.
+/// A limit whose block runs low, is empty, or is not there yet in this window. `reply` is absent when nobody waits.
 pub(crate) struct LeaseRequest {
-    pub(crate) block: Arc<Block>,
+    pub(crate) meter: Arc<Meter>,
+    /// What the caller needs; 0 if the block need only be there.
+    pub(crate) units: u64,
     pub(crate) reply: Option<oneshot::Sender<Leased>>,
 }
 
 /// What the settler did.
 #[derive(Debug)]
 pub(crate) enum Leased {
-    /// A unit, taken for whoever asked: nothing can give it back before it is used.
-    Granted(Permit),
+    /// The units, taken for whoever asked: nothing can give them back before they are used.
+    Granted(Share),
     /// Units came, and others who had asked before took them all: ask again.
     Outrun,
-    /// The ledger answered that nothing is free at this moment.
+    /// The ledger answered that so many units are not free at this moment.
     Empty,
     /// The quota's row is gone.
     Gone,
     Unavailable,
 }
 
-/// Tells the settler to give back what a changed token's blocks hold.
+/// Tells the settler to give back what the blocks of a changed token or project hold.
 pub(crate) struct Recall {
-    /// `None`: the blocks of all tokens.
-    pub(crate) token: Option<TokenId>,
+    pub(crate) subject: Subject,
     pub(crate) done: oneshot::Sender<()>,
 }
 

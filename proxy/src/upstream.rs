@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use http::uri::{Scheme, Uri};
+use llm::PriceList;
 use secrecy::{ExposeSecret, SecretString};
 use store::{ProviderApi, ProviderAuth, ProviderRecord};
 
@@ -25,6 +26,7 @@ pub(crate) use pool::{Pool, Sender};
 pub(crate) struct Upstream {
     pub(crate) provider: Box<str>,
     pub(crate) kind: UpstreamKind,
+    pub(crate) prices: PriceList,
 }
 
 #[derive(Debug)]
@@ -78,8 +80,19 @@ impl Upstream {
             ProviderApi::Echo => UpstreamKind::Echo,
             ProviderApi::OpenAi => UpstreamKind::Http(Target::new(record.base_url.as_deref()?, record.auth, record.key.as_ref(), egress)?),
         };
+        // The operator writes them. What it wrote wrongly is as if it were not there: without a price a budget refuses.
+        let rules = serde_json::from_str(&record.prices).unwrap_or_else(|error| {
+            tracing::warn!(provider = record.name, %error, "the prices of a provider cannot be read; the built-in ones count");
+            Vec::new()
+        });
+        let prices = PriceList::new(rules);
         Some(Self {
             provider: record.name.into_boxed_str(),
+            prices: if matches!(kind, UpstreamKind::Echo) {
+                prices.otherwise_free()
+            } else {
+                prices
+            },
             kind,
         })
     }

@@ -20,7 +20,7 @@ const PRUNE_EVERY: i64 = 256;
 pub struct FeedVersion(pub i64);
 
 /// What a change touched: whoever holds something derived from it drops it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject {
     /// Everything: providers, settings, a bulk act.
     Fleet,

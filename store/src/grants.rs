@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::feed::FeedVersion;
 use crate::fleet::Fleet;
 use crate::ids::{ProjectId, QuotaId, TokenId};
+use crate::limits::{self, GrantedLimit};
 use crate::projects::ProjectState;
 use crate::providers::{ProviderApi, ProviderAuth};
 use crate::statement::{Row, count, sql};
@@ -24,6 +25,8 @@ pub struct ProviderRecord {
     pub base_url: Option<String>,
     /// How it is given its key.
     pub auth: ProviderAuth,
+    /// Prices that go before the built-in ones, as they were declared: JSON that the store never looks into.
+    pub prices: String,
     /// The project's key for it, opened; absent for keyless providers.
     pub key: Option<SecretString>,
 }
@@ -61,6 +64,8 @@ pub struct GrantRecord {
     pub provider: Option<ProviderRecord>,
     /// The lifetime request quota.
     pub requests: Option<QuotaRecord>,
+    /// What its requests are under besides, in the order in which they draw on it.
+    pub limits: Vec<GrantedLimit>,
     /// The feed version noted before the row was read.
     pub as_of: FeedVersion,
 }
@@ -76,7 +81,8 @@ impl Fleet {
         let text = "SELECT h.version AS as_of, r.state AS revision_state, r.ends_at, r.ended_early,
                 t.id AS token_id, t.namespace AS token_namespace, t.name AS token_name, t.state AS token_state,
                 p.id AS project_id, p.namespace AS project_namespace, p.name AS project_name, p.state AS project_state,
-                c.id AS credential_id, c.key_id, c.sealed, v.name AS provider, v.api, v.base_url, v.auth, q.id AS quota_id, q.max_units
+                c.id AS credential_id, c.key_id, c.sealed, v.name AS provider, v.api, v.base_url, v.auth, v.prices,
+                t.limits, t.limits_version, p.limits AS project_limits, p.limits_version AS project_limits_version, q.id AS quota_id, q.max_units
             FROM token_revisions r
             JOIN feed_head h ON h.fleet_id = r.fleet_id
             JOIN tokens t ON t.fleet_id = r.fleet_id AND t.id = r.token_id
@@ -100,14 +106,22 @@ impl Fleet {
                 api: row.parsed("api", "providers.api")?,
                 base_url: row.optional_text("base_url")?,
                 auth: row.parsed("auth", "providers.auth")?,
+                prices: row.text("prices")?,
                 key: self.open_credential(row)?,
             }),
         };
+        let (token, project) = (row.parsed("token_id", "tokens.id")?, row.parsed("project_id", "projects.id")?);
+        let own = limits::read(row, "limits", "tokens.limits")?;
+        let shared = limits::read(row, "project_limits", "projects.limits")?;
+        let granted = limits::granted(
+            (token, &own, row.int("limits_version")?),
+            (project, &shared, row.int("project_limits_version")?),
+        );
         let requests = row.optional_int("quota_id")?.zip(row.optional_int("max_units")?);
         Ok(GrantRecord {
-            token: row.parsed("token_id", "tokens.id")?,
+            token,
             token_name: qualified(&row.text("token_namespace")?, row.text("token_name")?),
-            project: row.parsed("project_id", "projects.id")?,
+            project,
             project_name: qualified(&row.text("project_namespace")?, row.text("project_name")?),
             token_state: row.parsed("token_state", "tokens.state")?,
             project_state: row.parsed("project_state", "projects.state")?,
@@ -118,6 +132,7 @@ impl Fleet {
                 id: QuotaId(id),
                 max_units: count(max),
             }),
+            limits: granted,
             as_of: FeedVersion(row.int("as_of")?),
         })
     }

@@ -9,8 +9,8 @@ use crate::statement::stored_as_text;
 /// How long a lease lasts without a report.
 pub(crate) const LEASE_MS: i64 = 30_000;
 
-/// The largest block that is leased at once, whatever a holder asks for. A holder begins with 256 (contracts.md §3) and asks for more while
-/// it uses its blocks up quickly.
+/// The largest block that is leased at once, in uses, whatever a holder asks for. A holder begins with 256 (contracts.md §3) and asks for more
+/// while it uses its blocks up quickly.
 const LARGEST_BLOCK: u64 = 16_384;
 
 /// A block is this part of what is free, so that blocks shrink to 1 near the end and the last unit goes to exactly one holder.
@@ -34,6 +34,8 @@ stored_as_text!(LeaseState { Live = "Live", Expired = "Expired", Closed = "Close
 pub(crate) struct Lease {
     pub(crate) amount: u64,
     pub(crate) spent: u64,
+    /// Used beyond what was leased, cumulative like the others.
+    pub(crate) overrun: u64,
     pub(crate) expires_at: DbTime,
     pub(crate) state: LeaseState,
 }
@@ -44,6 +46,7 @@ impl Lease {
         Self {
             amount: 0,
             spent: 0,
+            overrun: 0,
             expires_at: now,
             state: LeaseState::Live,
         }
@@ -64,7 +67,11 @@ impl Lease {
 pub(crate) struct Report {
     pub(crate) spent: u64,
     pub(crate) amount: u64,
+    /// Used beyond what was leased: booked on top, and it takes nothing from what is out.
+    pub(crate) overrun: u64,
     pub(crate) want: u64,
+    /// Fewer than so many are of no use: they are granted, beyond the size of a block if need be, or nothing is.
+    pub(crate) need: u64,
 }
 
 /// A quota's figures. A quota without a limit has `max` at the end of the range.
@@ -105,17 +112,30 @@ impl Quota {
         lease.state = LeaseState::Closed;
     }
 
+    /// What is leased of requests in flight is nowhere but in the requests: of a holder that is gone for so long that none of its requests can run
+    /// any more, the rest is free again.
+    pub(crate) fn release(&mut self, lease: &mut Lease) {
+        match lease.state {
+            LeaseState::Live => self.reserved = self.reserved.saturating_sub(lease.rest()),
+            LeaseState::Expired | LeaseState::Closed => self.forfeited = self.forfeited.saturating_sub(lease.rest()),
+        }
+        lease.amount = lease.spent;
+    }
+
     /// Books a holder's report, takes back what it gives back, grants what it wants, and renews its lease.
     /// Returns whether another holder waits for units.
     pub(crate) fn report(&mut self, lease: &mut Lease, report: Report, now: DbTime) -> bool {
         let waited_for = self.wanted;
         self.book(lease, report.spent);
+        let overrun = report.overrun.saturating_sub(lease.overrun);
+        self.used = self.used.saturating_add(overrun);
+        lease.overrun = lease.overrun.max(report.overrun);
         if lease.state == LeaseState::Closed {
             return false; // Late word of a dead holder: it corrects `forfeited`, but it gets and frees nothing.
         }
         self.revive(lease);
         self.take_back(lease, report.amount);
-        let granted = self.grant(lease, report.want);
+        let granted = self.grant(lease, report.want, report.need);
         lease.expires_at = now.plus_ms(LEASE_MS);
         if report.want > 0 && granted == 0 && self.reserved > lease.rest() {
             self.wanted = true;
@@ -155,10 +175,11 @@ impl Quota {
         self.reserved = self.reserved.saturating_sub(back);
     }
 
-    fn grant(&mut self, lease: &mut Lease, want: u64) -> u64 {
+    fn grant(&mut self, lease: &mut Lease, want: u64, need: u64) -> u64 {
         let free = self.free();
-        let block = (free / SHARE_OF_FREE).clamp(1, LARGEST_BLOCK);
-        let granted = block.min(want).min(free);
+        let largest = LARGEST_BLOCK.saturating_mul(need.max(1));
+        let block = (free / SHARE_OF_FREE).clamp(1, largest).max(need);
+        let granted = if need > free { 0 } else { block.min(want).min(free) };
         lease.amount = lease.amount.saturating_add(granted);
         self.reserved = self.reserved.saturating_add(granted);
         granted

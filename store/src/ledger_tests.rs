@@ -19,7 +19,13 @@ fn quota(max: u64) -> Quota {
 }
 
 fn report(spent: u64, amount: u64, want: u64) -> Report {
-    Report { spent, amount, want }
+    Report {
+        spent,
+        amount,
+        overrun: 0,
+        want,
+        need: 1,
+    }
 }
 
 #[test]

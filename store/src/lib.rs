@@ -16,6 +16,7 @@ mod health;
 mod ids;
 mod keyring;
 mod ledger;
+mod limits;
 mod listen;
 mod manage;
 mod migrate;
@@ -30,6 +31,8 @@ mod subjects;
 mod token;
 mod tokens;
 mod usage;
+mod window;
+mod windows;
 
 pub use audit::{AuditEntry, AuditFilter, AuditOutcome, AuditRecord, ChainView};
 pub use clock::DbTime;
@@ -41,6 +44,7 @@ pub use fleet::{Claim, Fleet};
 pub use grants::{GrantRecord, ProviderRecord, QuotaRecord};
 pub use ids::{AuditId, CredentialId, FleetId, HolderId, ProjectId, QuotaId, ResourceUid, TokenId};
 pub use keyring::{KeyRing, SealingKey};
+pub use limits::{GrantedLimit, Limit, LimitAction, LimitScope, LimitUnit, in_order as limits_in_order};
 pub use manage::{
     Act, BulkRevocation, IdempotencyKey, ManageError, ManagedProject, ManagedToken, NewProject, NewToken, ProjectPatch, StoredAnswer, TokenFilter,
     TokenPatch, UsageFilter, UsageGrouping, UsageSum,
@@ -54,3 +58,5 @@ pub use replicas::ReplicaView;
 pub use token::{TokenDigest, TokenFormatError, TokenValue};
 pub use tokens::{Owner, PendingRevision, RevisionState, RevisionView, RevokedBy, TokenChange, TokenState, TokenView};
 pub use usage::{UsageDelta, UsageRow};
+pub use window::Window;
+pub use windows::WindowQuota;

@@ -9,6 +9,7 @@ use crate::error::{Result, StoreError};
 use crate::feed::{FeedVersion, Subject};
 use crate::fleet::Fleet;
 use crate::ids::{CredentialId, ProjectId, ResourceUid};
+use crate::limits::{self, Limit};
 use crate::statement::{Conn, Row, sql, stored_as_text};
 use crate::tokens::Owner;
 
@@ -43,6 +44,8 @@ pub struct ProjectSpec {
     pub state: ProjectState,
     /// One per provider; of two for one provider the last counts.
     pub credentials: Vec<CredentialSpec>,
+    /// What its tokens are under, each for itself or together, in their order.
+    pub limits: Vec<Limit>,
 }
 
 /// A project as it is stored.
@@ -57,6 +60,8 @@ pub struct ProjectView {
     /// Opened, so that a decision can compare them; they never leave the process. A database that was opened for reading only has no keys
     /// to open them with, and leaves `key` absent.
     pub credentials: Vec<CredentialSpec>,
+    /// What its tokens are under, in their order.
+    pub limits: Vec<Limit>,
     /// The version of the last transaction that took something away; replicas must have acknowledged it for `Programmed`.
     pub takeaway_version: FeedVersion,
 }
@@ -85,7 +90,7 @@ impl Fleet {
         let upsert = "INSERT INTO projects (fleet_id, id, origin, owner_cluster, owner_uid, namespace, name, state, created_at, updated_at)
             VALUES ($1, $2, 'Resource', $3, $4, $5, $6, $7, (SELECT now_ms FROM clock), (SELECT now_ms FROM clock))
             ON CONFLICT (fleet_id, owner_cluster, owner_uid) DO UPDATE SET version = projects.version + 1
-            RETURNING id, namespace, name, state, version";
+            RETURNING id, namespace, name, state, limits, version";
         let (fresh, state) = (ProjectId::new().to_string(), spec.state.as_stored());
         let row = sql!(tx, one, upsert, self.key(), fresh.as_str(), cluster, uid, namespace, name, state)?;
         let id: ProjectId = row.parsed("id", "projects.id")?;
@@ -99,6 +104,14 @@ impl Fleet {
             let update = "UPDATE projects SET namespace = $3, name = $4, state = $5, updated_at = $6 WHERE fleet_id = $1 AND id = $2";
             sql!(tx, exec, update, self.key(), id.to_string(), namespace, name, state, now.0)?;
             changed = true;
+        }
+
+        let limits_then = limits::read(&row, "limits", "projects.limits")?;
+        if limits_then != spec.limits {
+            let update = "UPDATE projects SET limits = $3, limits_version = limits_version + 1 WHERE fleet_id = $1 AND id = $2";
+            sql!(tx, exec, update, self.key(), id.to_string(), limits::to_text(&spec.limits))?;
+            changed = true;
+            takes_away |= limits::is_narrowed(&limits_then, &spec.limits);
         }
 
         let mut wanted: BTreeMap<&str, &CredentialSpec> = spec.credentials.iter().map(|c| (c.provider.as_str(), c)).collect();
@@ -136,7 +149,7 @@ impl Fleet {
     /// # Errors
     /// Those of any read; [`StoreError::WrongKey`]; [`StoreError::Corrupt`].
     pub async fn project_by_uid(&self, uid: &ResourceUid) -> Result<Option<ProjectView>> {
-        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, takeaway_version FROM projects
+        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, limits, takeaway_version FROM projects
             WHERE fleet_id = $1 AND owner_uid = $2 ORDER BY id LIMIT 1";
         let mut snapshot = self.store().snapshot().await?;
         match sql!(snapshot, optional, text, self.key(), uid.as_str())? {
@@ -150,7 +163,7 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::project_by_uid`].
     pub async fn projects(&self) -> Result<Vec<ProjectView>> {
-        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, takeaway_version FROM projects
+        let text = "SELECT id, owner_cluster, owner_uid, namespace, name, state, limits, takeaway_version FROM projects
             WHERE fleet_id = $1 AND origin = 'Resource' ORDER BY namespace, name, id";
         let mut snapshot = self.store().snapshot().await?;
         let mut views = Vec::new();
@@ -203,6 +216,7 @@ impl Fleet {
             owner: Owner::read(row)?,
             state: row.parsed("state", "projects.state")?,
             credentials: self.credentials(conn, id).await?.into_iter().map(|credential| credential.spec).collect(),
+            limits: limits::read(row, "limits", "projects.limits")?,
             takeaway_version: FeedVersion(row.int("takeaway_version")?),
         })
     }

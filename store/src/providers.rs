@@ -40,6 +40,8 @@ pub struct ProviderSpec {
     pub base_url: Option<String>,
     /// How it is given its key.
     pub auth: ProviderAuth,
+    /// Prices that go before the built-in ones, as JSON that the store never looks into; `[]` for none.
+    pub prices: String,
 }
 
 impl ProviderSpec {
@@ -49,6 +51,7 @@ impl ProviderSpec {
             api: row.parsed("api", "providers.api")?,
             base_url: row.optional_text("base_url")?,
             auth: row.parsed("auth", "providers.auth")?,
+            prices: row.text("prices")?,
         })
     }
 }
@@ -80,13 +83,13 @@ impl Fleet {
             }
         }
         for provider in wanted.into_values().filter(|provider| !present.contains(provider)) {
-            let upsert = "INSERT INTO providers (fleet_id, name, origin, api, base_url, auth) VALUES ($1, $2, 'Resource', $3, $4, $5)
+            let upsert = "INSERT INTO providers (fleet_id, name, origin, api, base_url, auth, prices) VALUES ($1, $2, 'Resource', $3, $4, $5, $6)
                 ON CONFLICT (fleet_id, name) DO UPDATE SET
-                    api = excluded.api, base_url = excluded.base_url, auth = excluded.auth, version = providers.version + 1
+                    api = excluded.api, base_url = excluded.base_url, auth = excluded.auth, prices = excluded.prices, version = providers.version + 1
                 WHERE providers.origin = 'Resource'";
             let (name, base_url) = (provider.name.as_str(), provider.base_url.as_deref());
             let (api, auth) = (provider.api.as_stored(), provider.auth.as_stored());
-            if sql!(tx, exec, upsert, self.key(), name, api, base_url, auth)? == 0 {
+            if sql!(tx, exec, upsert, self.key(), name, api, base_url, auth, provider.prices.as_str())? == 0 {
                 tx.rollback().await?;
                 return Err(StoreError::Refused(format!(
                     "provider {name} was created through the API: rename one of the two"
@@ -108,18 +111,18 @@ impl Fleet {
     /// [`StoreError::Refused`] if the name belongs to a resource-owned provider; those of any write.
     pub async fn put_api_provider(&self, provider: &ProviderSpec) -> Result<FeedVersion> {
         let (name, base_url) = (provider.name.as_str(), provider.base_url.as_deref());
-        let found = "SELECT name, api, base_url, auth FROM providers WHERE fleet_id = $1 AND name = $2 AND origin = 'Api'";
+        let found = "SELECT name, api, base_url, auth, prices FROM providers WHERE fleet_id = $1 AND name = $2 AND origin = 'Api'";
         let found = sql!(self.store().read().await?, optional, found, self.key(), name)?;
         if found.as_ref().map(ProviderSpec::read).transpose()?.as_ref() == Some(provider) {
             return Ok(self.feed_head().await?.version);
         }
-        let upsert = "INSERT INTO providers (fleet_id, name, origin, api, base_url, auth) VALUES ($1, $2, 'Api', $3, $4, $5)
+        let upsert = "INSERT INTO providers (fleet_id, name, origin, api, base_url, auth, prices) VALUES ($1, $2, 'Api', $3, $4, $5, $6)
             ON CONFLICT (fleet_id, name) DO UPDATE SET
-                api = excluded.api, base_url = excluded.base_url, auth = excluded.auth, version = providers.version + 1
+                api = excluded.api, base_url = excluded.base_url, auth = excluded.auth, prices = excluded.prices, version = providers.version + 1
             WHERE providers.origin = 'Api'";
         let (api, auth) = (provider.api.as_stored(), provider.auth.as_stored());
         let mut tx = self.store().begin().await?;
-        if sql!(tx, exec, upsert, self.key(), name, api, base_url, auth)? == 0 {
+        if sql!(tx, exec, upsert, self.key(), name, api, base_url, auth, provider.prices.as_str())? == 0 {
             tx.rollback().await?;
             return Err(StoreError::Refused(format!(
                 "provider {name} is declared by a resource: give each way in a database of its own"
@@ -137,7 +140,7 @@ impl Fleet {
     }
 
     async fn resource_providers(&self, conn: &mut Conn) -> Result<Vec<ProviderSpec>> {
-        let text = "SELECT name, api, base_url, auth FROM providers WHERE fleet_id = $1 AND origin = 'Resource' ORDER BY name";
+        let text = "SELECT name, api, base_url, auth, prices FROM providers WHERE fleet_id = $1 AND origin = 'Resource' ORDER BY name";
         sql!(conn, all, text, self.key())?.iter().map(ProviderSpec::read).collect()
     }
 }

@@ -20,6 +20,9 @@ const OPTIMISTIC_ATTEMPTS: u32 = 3;
 /// How many quotas go into one statement; engines bound how many values one takes.
 const QUOTAS_AT_ONCE: usize = 1_000;
 
+/// How long requests may still run in a process that is cut off from the database: twice its stale window.
+const SLOTS_KEPT_MS: i64 = 600_000;
+
 /// How many quotas one sweeping transaction locks, so that settling never waits long behind it.
 const SWEPT_AT_ONCE: usize = 64;
 
@@ -64,8 +67,12 @@ pub struct LeaseReport {
     /// Units granted to this holder since its start that it still claims, cumulative, ≥ spent. Less than the row's amount gives the
     /// difference back.
     pub amount: u64,
+    /// Units used beyond what was granted, cumulative: of what is known only afterwards. Booked as used, on top of `spent`.
+    pub overrun: u64,
     /// How many more units it would like; 0 = only settle. The ledger's block policy caps it.
     pub want: u64,
+    /// Fewer than so many are of no use to it: one request needs them. 1 for requests.
+    pub need: u64,
 }
 
 /// What the ledger says to a report.
@@ -77,6 +84,8 @@ pub struct LeaseAnswer {
     pub amount: u64,
     /// What the ledger has booked as spent by this holder since its start.
     pub spent: u64,
+    /// What it has booked as this holder's overrun since its start.
+    pub overrun: u64,
     /// The limit; `i64::MAX` if it was removed.
     pub max_units: u64,
     /// Reported as spent by all holders.
@@ -156,7 +165,7 @@ impl Fleet {
         let rows = sql_built!(conn, quotas.len() == 1, |text| {
             text.push(
                 "SELECT c.now_ms, q.id, q.version, q.max_units, q.used, q.reserved, q.forfeited, q.wanted,
-                    l.holder, l.amount, l.spent, l.expires_at, l.state
+                    l.holder, l.amount, l.spent, l.overrun, l.expires_at, l.state
                 FROM clock c CROSS JOIN quotas q LEFT JOIN leases l
                     ON l.quota_id = q.id AND ((l.state = 'Live' AND l.expires_at <= c.now_ms) OR l.holder = ",
             );
@@ -199,7 +208,7 @@ impl Fleet {
         sql_built!(conn, entries.len() == 1, |text| {
             text.push(
                 "INSERT INTO ledger_entries (fleet_id, quota_id, version, used, reserved, forfeited, wanted,
-                    holder, amount, spent, expires_at, state, now_ms) ",
+                    holder, amount, spent, overrun, expires_at, state, now_ms) ",
             );
             text.push_values(entries.values(), |mut row, entry| {
                 let Entry { quota, own, .. } = entry;
@@ -208,7 +217,10 @@ impl Fleet {
                     .push_bind(stored(quota.reserved))
                     .push_bind(stored(quota.forfeited));
                 row.push_bind(quota.wanted).push_bind(holder.to_owned());
-                row.push_bind(stored(own.amount)).push_bind(stored(own.spent)).push_bind(own.expires_at.0);
+                row.push_bind(stored(own.amount))
+                    .push_bind(stored(own.spent))
+                    .push_bind(stored(own.overrun));
+                row.push_bind(own.expires_at.0);
                 row.push_bind(entry.keeps_lease().then_some(own.state.as_stored())).push_bind(now.0);
             });
             text.push(" RETURNING quota_id");
@@ -235,10 +247,35 @@ impl Fleet {
         let others = "SELECT DISTINCT quota_id FROM leases WHERE fleet_id = $1 AND holder <> $2 AND state <> 'Closed' ORDER BY quota_id";
         let me = me.to_string();
         let quotas = sql!(self.store().read().await?, all, others, self.key(), me.as_str())?;
+        let lost = self
+            .forfeit(
+                &quotas,
+                |holder, lease, _| holder != me && lease.state != LeaseState::Closed,
+                Quota::close,
+            )
+            .await?;
+        self.release_slots_of_the_dead().await?;
+        Ok(lost)
+    }
+
+    /// Frees what dead holders had leased of requests in flight: of those known to be dead at once, of others when their leases have been expired
+    /// for ten minutes. Returns how many leases gave something back.
+    ///
+    /// # Errors
+    /// Those of any write.
+    pub async fn release_slots_of_the_dead(&self) -> Result<u64> {
+        let dead = "SELECT DISTINCT l.quota_id FROM quotas q JOIN leases l ON l.quota_id = q.id
+            WHERE q.fleet_id = $1 AND q.unit = 'InFlight' AND q.forfeited > 0 AND l.state <> 'Live' AND l.amount > l.spent ORDER BY l.quota_id";
+        let quotas = sql!(self.store().read().await?, all, dead, self.key())?;
+        let is_dead = |_: &str, lease: &Lease, now: DbTime| match lease.state {
+            LeaseState::Live => false,
+            LeaseState::Expired => lease.expires_at.plus_ms(SLOTS_KEPT_MS) <= now,
+            LeaseState::Closed => true,
+        };
         self.forfeit(
             &quotas,
-            |holder, lease, _| holder != me && lease.state != LeaseState::Closed,
-            Quota::close,
+            |holder, lease, now| lease.rest() > 0 && is_dead(holder, lease, now),
+            Quota::release,
         )
         .await
     }
@@ -268,7 +305,7 @@ impl Fleet {
                 for row in sql!(
                     tx,
                     all,
-                    "SELECT holder, amount, spent, expires_at, state FROM leases WHERE quota_id = $1",
+                    "SELECT holder, amount, spent, overrun, expires_at, state FROM leases WHERE quota_id = $1",
                     id.0
                 )? {
                     let (holder, mut lease) = (row.text("holder")?, read_lease(&row)?);
@@ -338,13 +375,16 @@ impl Entry {
         let of_holder = Report {
             spent: report.spent,
             amount: report.amount,
+            overrun: report.overrun,
             want: report.want,
+            need: report.need,
         };
         let wanted = self.quota.report(&mut self.own, of_holder, now);
         LeaseAnswer {
             quota: report.quota,
             amount: self.own.amount,
             spent: self.own.spent,
+            overrun: self.own.overrun,
             max_units: self.quota.max,
             used: self.quota.used,
             forfeited: self.quota.forfeited,
@@ -356,7 +396,7 @@ impl Entry {
 
     /// Who asked in vain and never had anything leaves no row behind.
     fn keeps_lease(&self) -> bool {
-        !(self.is_new && self.own.amount == 0)
+        !(self.is_new && self.own.amount == 0 && self.own.overrun == 0)
     }
 }
 
@@ -374,6 +414,7 @@ fn read_lease(row: &Row) -> Result<Lease> {
     Ok(Lease {
         amount: row.count("amount")?,
         spent: row.count("spent")?,
+        overrun: row.count("overrun")?,
         expires_at: DbTime(row.int("expires_at")?),
         state: row.parsed("state", "leases.state")?,
     })
@@ -383,10 +424,11 @@ async fn write_state(tx: &mut Conn, id: QuotaId, holder: &str, lease: &Lease) ->
     sql!(
         tx,
         exec,
-        "UPDATE leases SET state = $3 WHERE quota_id = $1 AND holder = $2",
+        "UPDATE leases SET state = $3, amount = $4 WHERE quota_id = $1 AND holder = $2",
         id.0,
         holder,
-        lease.state.as_stored()
+        lease.state.as_stored(),
+        stored(lease.amount)
     )?;
     Ok(())
 }

@@ -14,6 +14,7 @@ use crate::error::{Result, StoreError};
 use crate::feed::FeedVersion;
 use crate::fleet::Fleet;
 use crate::ids::{ProjectId, ResourceUid, TokenId};
+use crate::limits::{self, Limit};
 use crate::quota::QuotaView;
 use crate::statement::{Conn, Row, sql, stored_as_text};
 use crate::token::TokenDigest;
@@ -142,6 +143,8 @@ pub struct TokenView {
     pub period: i64,
     /// The limit of requests in this period.
     pub max_requests: Option<u64>,
+    /// Its own further limits, in their order.
+    pub limits: Vec<Limit>,
     /// The Secret that holds its value.
     pub secret_name: String,
     /// The version of the last transaction that took something away.
@@ -168,6 +171,7 @@ impl TokenView {
             revoked_by: by.map(|by| by.parse().map_err(corrupt)).transpose()?,
             period: row.int("period")?,
             max_requests: row.optional_int("max_requests")?.map(crate::statement::count),
+            limits: limits::read(row, "limits", "tokens.limits")?,
             secret_name: row.text("secret_name")?,
             takeaway_version: FeedVersion(row.int("takeaway_version")?),
             revisions,
@@ -180,7 +184,7 @@ impl TokenView {
 macro_rules! select_tokens {
     ($tail:literal) => {
         concat!(
-            "SELECT t.id, t.project_id, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.state, t.state_by, t.period, t.max_requests,
+            "SELECT t.id, t.project_id, t.owner_cluster, t.owner_uid, t.namespace, t.name, t.state, t.state_by, t.period, t.max_requests, t.limits,
                 t.secret_name, t.takeaway_version, q.id AS quota_id, q.max_units, q.used, q.reserved, q.forfeited
             FROM tokens t LEFT JOIN quotas q ON q.fleet_id = t.fleet_id AND q.subject_kind = 'Token' AND q.subject_id = t.id
                 AND q.unit = 'Requests' AND q.period = t.period AND q.window_kind = 'Lifetime' AND q.max_units IS NOT NULL ",
@@ -261,6 +265,7 @@ struct Locked {
     state: TokenState,
     period: i64,
     max_requests: Option<u64>,
+    limits: Vec<Limit>,
     secret_name: String,
     namespace: String,
     name: String,
@@ -273,6 +278,7 @@ impl Locked {
             state: row.parsed("state", "tokens.state")?,
             period: row.int("period")?,
             max_requests: row.optional_int("max_requests")?.map(crate::statement::count),
+            limits: limits::read(row, "limits", "tokens.limits")?,
             secret_name: row.text("secret_name")?,
             namespace: row.text("namespace")?,
             name: row.text("name")?,
@@ -282,7 +288,7 @@ impl Locked {
     /// Locks the token's row for the rest of the transaction, the same way on both engines.
     async fn lock(fleet: &Fleet, tx: &mut Conn, token: TokenId) -> Result<Self> {
         let lock = "UPDATE tokens SET version = version + 1 WHERE fleet_id = $1 AND id = $2
-            RETURNING project_id, state, period, max_requests, secret_name, namespace, name";
+            RETURNING project_id, state, period, max_requests, limits, secret_name, namespace, name";
         match sql!(tx, optional, lock, fleet.key(), token.to_string())? {
             Some(row) => Self::read(&row),
             None => Err(StoreError::NotFound {

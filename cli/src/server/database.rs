@@ -116,6 +116,7 @@ impl Database {
             api: ProviderApi::OpenAi,
             base_url: Some(self.openai_url.clone()),
             auth: ProviderAuth::Bearer,
+            prices: "[]".into(),
         }
     }
 

@@ -98,6 +98,8 @@ fn nothing_wanted_of_a_project() -> LlmProjectSpec {
         },
         providers: Vec::new(),
         state: crds::ProjectState::Inactive,
+        rate_limits: None,
+        budgets: None,
     }
 }
 
@@ -106,6 +108,9 @@ fn nothing_wanted_of_a_token() -> WitheringTokenSpec {
         project_ref: ProjectRef { name: String::new() },
         ttl: None,
         max_requests: None,
+        rate_limits: None,
+        budgets: None,
+        max_in_flight: None,
         state: TokenState::Revoked,
         rotation: None,
         secret: None,

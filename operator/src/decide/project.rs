@@ -7,7 +7,7 @@ use crds::{LlmProjectStatus, ProjectProvider, Reason};
 use secrecy::ExposeSecret;
 use store::{CredentialSpec, ProjectSpec, ProjectState, ProjectView};
 
-use super::{programmed, report};
+use super::{limits, programmed, report};
 use crate::effect::{Decision, Effect, Notice, Status};
 use crate::observed::{CredentialSeen, FleetSeen, ProjectObserved};
 
@@ -45,12 +45,13 @@ fn leave(seen: &ProjectObserved) -> Option<Effect> {
 /// The row must say what the spec says. What cannot be resolved stays as it last was; a project that was never whole has no row. One that its fleet
 /// does not allow any more is switched off, and nothing else of it is touched: it comes back as it was with the permission.
 fn put_project(seen: &ProjectObserved) -> Option<Effect> {
-    let credentials = match &seen.fleet {
+    let as_it_was = |row: &ProjectView| (row.credentials.clone(), row.limits.clone());
+    let (credentials, limits) = match &seen.fleet {
         FleetSeen::NotReady { .. } => return None,
-        FleetSeen::NotPermitted(_) => seen.row.as_ref()?.credentials.clone(),
+        FleetSeen::NotPermitted(_) => as_it_was(seen.row.as_ref()?),
         // Whether it is switched on is good by itself, whatever is wrong with the rest.
-        _ if !seen.resource.spec_counts() => seen.row.as_ref()?.credentials.clone(),
-        FleetSeen::Missing | FleetSeen::Ready(_) => credentials(seen)?,
+        _ if !seen.resource.spec_counts() => as_it_was(seen.row.as_ref()?),
+        FleetSeen::Missing | FleetSeen::Ready(_) => (credentials(seen)?, limits::of_project(&seen.resource.spec)),
     };
     let state = match (seen.resource.spec.state, &seen.fleet) {
         (crds::ProjectState::Inactive, _) | (_, FleetSeen::NotPermitted(_)) => ProjectState::Inactive,
@@ -59,7 +60,7 @@ fn put_project(seen: &ProjectObserved) -> Option<Effect> {
     let stands = seen
         .row
         .as_ref()
-        .is_some_and(|row| row.state == state && same_credentials(&row.credentials, &credentials));
+        .is_some_and(|row| row.state == state && row.limits == limits && same_credentials(&row.credentials, &credentials));
     if stands {
         return None;
     }
@@ -75,6 +76,7 @@ fn put_project(seen: &ProjectObserved) -> Option<Effect> {
         owner: seen.resource.owner(),
         state,
         credentials,
+        limits,
     }))
 }
 

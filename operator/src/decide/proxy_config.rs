@@ -8,6 +8,7 @@ use crds::events::EventReason;
 use crds::{Provider, ProviderApi, ProviderAuth, ProxyConfigStatus, Reason};
 use store::{FeedVersion, ProviderSpec};
 
+use super::limits;
 use super::programmed;
 use super::report;
 use crate::effect::{Decision, Effect, Notice, Status};
@@ -64,6 +65,7 @@ fn provider(declared: &Provider) -> ProviderSpec {
             ProviderAuth::Bearer => store::ProviderAuth::Bearer,
             ProviderAuth::None => store::ProviderAuth::None,
         },
+        prices: limits::prices(declared.prices.as_deref()),
     }
 }
 

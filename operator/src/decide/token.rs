@@ -10,7 +10,7 @@ mod verdict;
 use store::{RevisionState, RevokedBy, TokenChange, TokenState, TokenValue};
 
 use self::facts::{Facts, Holding};
-use super::report;
+use super::{limits, report};
 use crate::effect::{Decision, Effect, SecretVersion, SecretWrite, Status};
 use crate::observed::{ProjectSeen, TokenObserved};
 
@@ -128,7 +128,7 @@ fn write(facts: &Facts<'_>, value: TokenValue, repair: bool, expect: Option<Secr
     })
 }
 
-/// State, limit and a shortened lifetime hold at once, for the revisions that live; of a spec that does not count only the state, which is good
+/// State, limits and a shortened lifetime hold at once, for the revisions that live; of a spec that does not count only the state, which is good
 /// by itself.
 fn adjust(facts: &Facts<'_>) -> Option<Effect> {
     let row = living(facts)?;
@@ -140,6 +140,7 @@ fn adjust(facts: &Facts<'_>) -> Option<Effect> {
     };
     let counts = facts.seen.resource.spec_counts();
     let limit = spec.max_requests.and_then(|limit| u64::try_from(limit).ok());
+    let limits = limits::of_token(spec);
     let clamped = facts
         .active
         .map(|active| (active, active.issued_at.plus_ms(facts.lifetime_ms())))
@@ -147,10 +148,11 @@ fn adjust(facts: &Facts<'_>) -> Option<Effect> {
     let change = TokenChange {
         state,
         max_requests: (counts && limit != row.max_requests).then_some(limit),
+        limits: (counts && limits != row.limits).then_some(limits),
         clamp_ends: clamped.filter(|_| counts && in_hand(facts).is_none()).map(|(_, end)| end),
         secret_name: None,
     };
-    let nothing = change.state.is_none() && change.max_requests.is_none() && change.clamp_ends.is_none();
+    let nothing = change.state.is_none() && change.max_requests.is_none() && change.limits.is_none() && change.clamp_ends.is_none();
     (!nothing).then_some(Effect::ChangeToken { token: row.id, change })
 }
 

@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use store::{Change, FeedVersion, Fleet, GrantRecord, HolderId, ProjectState, SchemaInfo, StoreError, Subject, TokenDigest, TokenState};
+use store::{Change, DbTime, FeedVersion, Fleet, GrantRecord, HolderId, ProjectState, SchemaInfo, StoreError, Subject, TokenDigest, TokenState};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::outage::Outage;
 use super::settler::Blocks;
+use crate::block::Belonging;
 use crate::database::Writer;
 use crate::grant::{Grant, Standing};
+use crate::meter::{Meter, Meters};
 use crate::shared::{LoadRequest, Loaded, Recall, Shared};
 use crate::upstream::Upstream;
 
@@ -42,6 +44,7 @@ pub(crate) struct Follower {
     holder: HolderId,
     shared: Arc<Shared>,
     blocks: Blocks,
+    meters: Meters,
     recalls: mpsc::Sender<Recall>,
     fences: Vec<mpsc::UnboundedSender<oneshot::Sender<()>>>,
     applied: FeedVersion,
@@ -67,7 +70,7 @@ impl Follower {
         fleet: Fleet,
         holder: HolderId,
         shared: Arc<Shared>,
-        blocks: Blocks,
+        (blocks, meters): (Blocks, Meters),
         recalls: mpsc::Sender<Recall>,
         fences: Vec<mpsc::UnboundedSender<oneshot::Sender<()>>>,
     ) -> Self {
@@ -76,6 +79,7 @@ impl Follower {
             holder,
             shared,
             blocks,
+            meters,
             recalls,
             fences,
             applied: FeedVersion::default(),
@@ -194,15 +198,25 @@ impl Follower {
         };
         let upstream = record.provider.and_then(|p| Upstream::from_record(p, &self.shared.egress)).map(Arc::new);
         // What lets nobody in needs no block.
-        let requests = record.requests.filter(|_| standing == Standing::Live);
-        let requests = requests.map(|quota| self.blocks.open(quota, record.token));
+        let mut meters = Vec::new();
+        if standing == Standing::Live {
+            let belongs = Belonging {
+                token: Some(record.token),
+                project: record.project,
+                ends_at: DbTime(i64::MAX),
+                lifetime_requests: true,
+            };
+            // What waiting cannot help against comes first.
+            meters.extend(record.requests.map(|quota| Arc::new(Meter::lifetime(self.blocks.open(quota, belongs)))));
+            meters.extend(record.limits.into_iter().map(|limit| self.meters.of(limit, record.project)));
+        }
         Grant::new(
             (record.token, record.token_name),
             (record.project, record.project_name),
             standing,
             record.ends_at,
             upstream,
-            requests,
+            meters,
         )
     }
 
@@ -255,7 +269,7 @@ impl Follower {
         let mut last = head;
         for change in changes {
             self.shared.grants.invalidate(&change.subject);
-            self.recall(&change.subject).await;
+            self.recall(change.subject).await;
             last = last.max(change.version);
             if self.remembered.len() == REMEMBERED
                 && let Some(oldest) = self.remembered.pop_front()
@@ -268,15 +282,10 @@ impl Follower {
         self.applied = last;
     }
 
-    /// A changed token's blocks go back before the change is acknowledged.
-    async fn recall(&self, subject: &Subject) {
-        let token = match subject {
-            Subject::Token(token) => Some(*token),
-            Subject::Fleet => None,
-            Subject::Project(_) => return,
-        };
+    /// A changed token's or project's blocks go back before the change is acknowledged.
+    async fn recall(&self, subject: Subject) {
         let (done, answer) = oneshot::channel();
-        if self.recalls.send(Recall { token, done }).await.is_ok() {
+        if self.recalls.send(Recall { subject, done }).await.is_ok() {
             let _ = answer.await;
         }
     }

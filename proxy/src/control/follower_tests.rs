@@ -65,6 +65,7 @@ async fn following(store: &Store) -> (Follower, TokenId, TokenDigest) {
         api: ProviderApi::Echo,
         base_url: None,
         auth: ProviderAuth::None,
+        prices: "[]".into(),
     };
     fleet.put_providers(&[echo]).await.unwrap();
     let owner = |name: &str| Owner {
@@ -81,6 +82,7 @@ async fn following(store: &Store) -> (Follower, TokenId, TokenDigest) {
         owner: owner("project"),
         state: ProjectState::Active,
         credentials: vec![credential],
+        limits: Vec::new(),
     };
     let (project, _) = fleet.put_project(&project).await.unwrap();
     let value = TokenValue::mint();
@@ -95,6 +97,7 @@ async fn following(store: &Store) -> (Follower, TokenId, TokenDigest) {
         period: 1,
         max_requests: None,
         rotation_trigger: None,
+        limits: Vec::new(),
     };
     let (token, _) = fleet.insert_pending(&pending).await.unwrap();
     fleet.activate(token, &value.digest(), 0).await.unwrap();
@@ -114,7 +117,14 @@ async fn following(store: &Store) -> (Follower, TokenId, TokenDigest) {
             let _ = recall.done.send(());
         }
     });
-    let mut follower = Follower::new(fleet, HolderId::new(), Arc::new(shared), Blocks::default(), recalls, Vec::new());
+    let mut follower = Follower::new(
+        fleet,
+        HolderId::new(),
+        Arc::new(shared),
+        (Blocks::default(), Meters::default()),
+        recalls,
+        Vec::new(),
+    );
     follower.sync().await.unwrap();
     (follower, token, value.digest())
 }
@@ -237,6 +247,7 @@ async fn acknowledgements_that_come_quickly_are_written_together() {
             api: ProviderApi::Echo,
             base_url: None,
             auth: ProviderAuth::None,
+            prices: "[]".into(),
         };
         follower.fleet.put_providers(&[provider]).await.unwrap();
         follower.heartbeat = Some((first, Instant::now()));

@@ -4,14 +4,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use store::{Fleet, HolderId, LeaseReport, QuotaId, QuotaRecord, StoreError, TokenId};
+use store::{Fleet, HolderId, LeaseReport, QuotaId, QuotaRecord, StoreError, Subject};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use super::held::Held;
 use super::outage::Outage;
-use crate::block::Block;
+use crate::block::{Belonging, Block};
 use crate::database::Writer;
+use crate::meter::{Meter, Meters};
+use crate::permit::Share;
 use crate::settings::Reporting;
 use crate::shared::{LeaseRequest, Leased, Recall, Shared};
 
@@ -30,11 +32,11 @@ pub(crate) struct Blocks(Arc<Mutex<HashMap<QuotaId, Arc<Block>>>>);
 
 impl Blocks {
     /// The block of a quota, opened again after whatever change made somebody load it.
-    pub(crate) fn open(&self, record: QuotaRecord, token: TokenId) -> Arc<Block> {
+    pub(crate) fn open(&self, record: QuotaRecord, belongs: Belonging) -> Arc<Block> {
         let mut blocks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let block = blocks
             .entry(record.id)
-            .or_insert_with(|| Arc::new(Block::new(record.id, token, record.max_units)));
+            .or_insert_with(|| Arc::new(Block::new(record.id, belongs, record.max_units)));
         block.reopen(record.max_units);
         Arc::clone(block)
     }
@@ -70,10 +72,29 @@ pub(crate) struct Settler {
     holder: HolderId,
     shared: Arc<Shared>,
     blocks: Blocks,
+    meters: Meters,
     held: HashMap<QuotaId, Held>,
     pace: Duration,
     outage: Outage,
     swept_at: Instant,
+}
+
+/// Who waits for units of one quota, each with how many.
+#[derive(Default)]
+struct Waiting {
+    replies: Vec<(Arc<Meter>, u64, oneshot::Sender<Leased>)>,
+    /// Somebody asked in advance.
+    refill: bool,
+}
+
+impl Waiting {
+    fn most(&self) -> Option<u64> {
+        self.replies.iter().map(|(_, units, _)| *units).max()
+    }
+
+    fn least(&self) -> Option<u64> {
+        self.replies.iter().map(|(_, units, _)| *units).min()
+    }
 }
 
 /// What a lease transaction came to for one quota, before its units are handed out.
@@ -86,7 +107,7 @@ enum Told {
 }
 
 impl Settler {
-    pub(crate) fn new(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, blocks: Blocks) -> Self {
+    pub(crate) fn new(fleet: Fleet, holder: HolderId, shared: Arc<Shared>, blocks: Blocks, meters: Meters) -> Self {
         let pace = match shared.settings.reporting {
             Reporting::Prompt => Duration::ZERO,
             Reporting::Sparing => SETTLE_SPARINGLY,
@@ -96,6 +117,7 @@ impl Settler {
             holder,
             shared,
             blocks,
+            meters,
             held: HashMap::new(),
             pace,
             swept_at: Instant::now(),
@@ -125,24 +147,117 @@ impl Settler {
         self.finish().await
     }
 
-    /// Answers all waiting requests with one transaction.
+    /// Answers all waiting requests with one transaction, after one that opens the windows that have begun since.
     async fn lease(&mut self, first: LeaseRequest, queue: &mut mpsc::Receiver<LeaseRequest>) {
-        let now = Instant::now();
-        let mut waiting: HashMap<QuotaId, Vec<oneshot::Sender<Leased>>> = HashMap::new();
-        let mut next = Some(first);
-        while let Some(LeaseRequest { block, reply }) = next {
-            let quota = block.quota;
-            self.held.entry(quota).or_insert_with(|| Held::new(block, now));
-            waiting.entry(quota).or_default().extend(reply);
-            next = if waiting.len() < BATCH { queue.try_recv().ok() } else { None };
+        let mut asked = vec![first];
+        while asked.len() < BATCH
+            && let Ok(next) = queue.try_recv()
+        {
+            asked.push(next);
         }
-        // A block that an earlier request has filled meanwhile needs no more.
-        let (low, filled): (Vec<_>, Vec<_>) = waiting
-            .keys()
-            .filter_map(|quota| self.held.get(quota))
-            .partition(|held| held.block.is_low());
-        let mut told: HashMap<QuotaId, Told> = filled.iter().map(|held| (held.block.quota, Told::Filled)).collect();
-        let reports: Vec<_> = low.into_iter().map(Held::request).collect();
+        let blocks = self.open_windows(&asked).await;
+        let mut waiting: HashMap<QuotaId, Waiting> = HashMap::new();
+        for (request, block) in asked.into_iter().zip(blocks) {
+            let Some(block) = block else {
+                if let Some(reply) = request.reply {
+                    let _ = reply.send(Leased::Unavailable);
+                }
+                continue;
+            };
+            let quota = block.quota;
+            self.held.entry(quota).or_insert_with(|| Held::new(block, Instant::now()));
+            let waiting = waiting.entry(quota).or_default();
+            match request.reply {
+                Some(reply) => waiting.replies.push((request.meter, request.units, reply)),
+                None => waiting.refill = true,
+            }
+        }
+        let mut told = self.grant(&waiting, Waiting::most).await;
+        // Where the largest does not fit, a smaller one may.
+        let smaller = |waiting: &Waiting| waiting.least().filter(|least| Some(*least) < waiting.most());
+        let is_empty = |quota| matches!(told.get(quota), Some(Told::Empty));
+        let again: HashMap<_, _> = waiting
+            .iter()
+            .filter(|(quota, waiting)| is_empty(quota) && smaller(waiting).is_some())
+            .map(|(quota, waiting)| (*quota, waiting))
+            .collect();
+        if !again.is_empty() {
+            let further = self.grant(&again, |waiting| smaller(waiting)).await;
+            told.extend(further);
+        }
+        for (quota, waiting) in waiting {
+            let held = self.held.get(&quota);
+            if let Some(held) = held {
+                held.block.refill_done();
+            }
+            let told = told.get(&quota).copied().unwrap_or(Told::Unavailable);
+            for (meter, units, reply) in waiting.replies {
+                // Taken here and now: whoever waits gets the units before the next settle can give them back to another process. A waiter that
+                // has left meanwhile leaves them to the next.
+                let taken = held
+                    .filter(|held| held.block.take(units))
+                    .map(|held| Share::of(Arc::clone(&held.block), meter.unit, units));
+                let _ = reply.send(match (taken, told) {
+                    (Some(share), _) => Leased::Granted(share),
+                    (None, Told::Filled) => Leased::Outrun,
+                    (None, Told::Empty) => Leased::Empty,
+                    (None, Told::Gone) => Leased::Gone,
+                    (None, Told::Unavailable) => Leased::Unavailable,
+                });
+            }
+        }
+    }
+
+    /// The block of each request's limit in the window around now; those that are not there are opened together. `None`: the database is away.
+    async fn open_windows(&mut self, asked: &[LeaseRequest]) -> Vec<Option<Arc<Block>>> {
+        let clock = &self.shared.clock;
+        let now = clock.db_time(clock.mono_ms());
+        let mut missing: Vec<&Arc<Meter>> = Vec::new();
+        for request in asked {
+            if request.meter.block(now).is_none() && !missing.iter().any(|meter| Arc::ptr_eq(meter, &request.meter)) {
+                missing.push(&request.meter);
+            }
+        }
+        let wanted: Vec<_> = missing.iter().filter_map(|meter| Some((*meter, meter.wanted(now)?))).collect();
+        if !wanted.is_empty() {
+            let quotas: Vec<_> = wanted.iter().map(|(_, (quota, _))| *quota).collect();
+            match self.fleet.open_quotas(&quotas).await {
+                Ok(records) => {
+                    for ((meter, (_, belongs)), record) in wanted.into_iter().zip(records) {
+                        meter.install(self.blocks.open(record, belongs));
+                    }
+                }
+                Err(error) => {
+                    self.outage.began(&error);
+                    self.shared.database.wrote(Writer::Ledger, Some(&error));
+                }
+            }
+        }
+        asked.iter().map(|request| request.meter.block(now)).collect()
+    }
+
+    /// Asks the ledger for what is waited for, where it is not here by now. `units` says how much of each.
+    async fn grant<W: std::borrow::Borrow<Waiting>>(
+        &mut self,
+        waiting: &HashMap<QuotaId, W>,
+        units: impl Fn(&Waiting) -> Option<u64>,
+    ) -> HashMap<QuotaId, Told> {
+        let mut told = HashMap::with_capacity(waiting.len());
+        let mut reports = Vec::with_capacity(waiting.len());
+        for (quota, waiting) in waiting {
+            let Some(held) = self.held.get(quota) else { continue };
+            let waiting = waiting.borrow();
+            // A block that an earlier request has filled meanwhile needs no more, and a limit that only warns needs none at all.
+            let enough = match units(waiting) {
+                Some(units) => held.block.available() >= units && !held.block.is_low(),
+                None => !held.block.is_low(),
+            };
+            if enough || units(waiting) == Some(0) {
+                told.insert(*quota, Told::Filled);
+            } else {
+                reports.push(held.request(units(waiting).unwrap_or(0)));
+            }
+        }
         let filled = self.settle(&reports).await;
         for report in &reports {
             let quota = report.quota;
@@ -156,24 +271,7 @@ impl Settler {
                 },
             );
         }
-        for (quota, replies) in waiting {
-            let held = self.held.get(&quota);
-            if let Some(held) = held {
-                held.block.refill_done();
-            }
-            let told = told.get(&quota).copied().unwrap_or(Told::Unavailable);
-            for reply in replies {
-                // Taken here and now: whoever waits gets the unit before the next settle can give it back to another process. A waiter that has
-                // left meanwhile leaves it to the next.
-                let _ = reply.send(match (held.and_then(|held| held.block.take()), told) {
-                    (Some(permit), _) => Leased::Granted(permit),
-                    (None, Told::Filled) => Leased::Outrun,
-                    (None, Told::Empty) => Leased::Empty,
-                    (None, Told::Gone) => Leased::Gone,
-                    (None, Told::Unavailable) => Leased::Unavailable,
-                });
-            }
-        }
+        told
     }
 
     /// Reports what was spent, renews what would expire, gives back what lies idle. Leases are served between two batches.
@@ -201,16 +299,23 @@ impl Settler {
             return;
         }
         self.swept_at = now;
+        let clock = &self.shared.clock;
+        self.meters.tidy(clock.db_time(clock.mono_ms()));
         let blocks = &self.blocks;
         self.held.retain(|_, held| !(held.is_forgettable(now) && blocks.forget(&held.block)));
     }
 
-    /// Gives back what the blocks of a changed token hold, so that a lowered limit holds once it is acknowledged.
+    /// Gives back what the blocks of a changed token or project hold, so that a lowered limit holds once it is acknowledged. Lifetimes belong to
+    /// tokens alone: no change of a project touches them.
     async fn recall(&mut self, recall: Recall) {
         let reports: Vec<_> = self
             .held
             .values_mut()
-            .filter(|held| recall.token.is_none_or(|token| held.block.token == token))
+            .filter(|held| match recall.subject {
+                Subject::Fleet => true,
+                Subject::Token(token) => held.block.belongs.token == Some(token),
+                Subject::Project(project) => held.block.belongs.project == project && !held.block.belongs.lifetime_requests,
+            })
             .map(|held| {
                 held.give_back(u64::MAX);
                 held.settlement()
@@ -291,6 +396,12 @@ mod tests {
 
     #[test]
     fn a_block_is_forgotten_only_when_no_grant_refers_to_it() {
+        let belongs = Belonging {
+            token: None,
+            project: store::ProjectId::new(),
+            ends_at: store::DbTime(0),
+            lifetime_requests: true,
+        };
         let (blocks, record) = (
             Blocks::default(),
             QuotaRecord {
@@ -298,7 +409,7 @@ mod tests {
                 max_units: 10,
             },
         );
-        let granted = blocks.open(record, TokenId::new());
+        let granted = blocks.open(record, belongs);
         let held = Arc::clone(&granted);
         assert!(!blocks.forget(&held));
         drop(granted);

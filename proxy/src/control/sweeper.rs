@@ -1,4 +1,4 @@
-//! Closes the books of dead holders: every process looks for expired leases now and then, so that a limit's figures become final though
+//! Removes what windows that ended long ago have left, and closes the books of dead holders: every process looks for expired leases now and then, so that a limit's figures become final though
 //! nobody asks for its token any more.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ const JITTER_MS: u128 = 2_000;
 
 /// Runs until it is aborted: a sweep cut short has happened in part, and the next one does the rest.
 pub(crate) async fn sweep(fleet: Fleet) {
-    let mut outage = Outage::new("expired leases cannot be looked for");
+    let mut outage = Outage::new("expired leases and windows cannot be looked for");
     loop {
         let jitter = u64::try_from(uuid::Uuid::new_v4().as_u128() % JITTER_MS).unwrap_or(0);
         tokio::time::sleep(SWEEP_EVERY - Duration::from_millis(jitter)).await;
@@ -24,7 +24,15 @@ pub(crate) async fn sweep(fleet: Fleet) {
                     tracing::info!(leases = expired, "what dead processes had leased and not reported is forfeited");
                 }
             }
-            Err(error) => outage.began(&error),
+            Err(error) => {
+                outage.began(&error);
+                continue;
+            }
+        }
+        for done in [fleet.release_slots_of_the_dead().await, fleet.purge_windows().await] {
+            if let Err(error) = done {
+                outage.began(&error);
+            }
         }
     }
 }

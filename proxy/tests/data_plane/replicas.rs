@@ -75,6 +75,8 @@ async fn a_flood_for_units_that_another_holds_does_not_keep_the_ledger_from_hear
         spent: 0,
         amount: 0,
         want: 1,
+        overrun: 0,
+        need: 1,
     };
     assert_eq!(stage.fleet.settle(HolderId::new(), &[everything]).await.unwrap()[0].amount, 1);
     let stop = Arc::new(AtomicBool::new(false));

@@ -106,12 +106,14 @@ impl Setup {
             api,
             base_url,
             auth,
+            prices: "[]".into(),
         };
         fleet.put_providers(&[provider]).await.unwrap();
         let spec = ProjectSpec {
             owner: owner("project"),
             state: ProjectState::Active,
             credentials: vec![CredentialSpec { provider: "p".into(), key }],
+            limits: Vec::new(),
         };
         let (project, _) = fleet.put_project(&spec).await.unwrap();
         let (token, key) = issue(&fleet, project, self.ttl_ms, self.max_requests).await;
@@ -146,6 +148,7 @@ pub(crate) async fn issue(fleet: &Fleet, project: ProjectId, ttl_ms: i64, max_re
         period: 1,
         max_requests,
         rotation_trigger: None,
+        limits: Vec::new(),
     };
     let (token, _) = fleet.insert_pending(&pending).await.unwrap();
     fleet.activate(token, &value.digest(), 0).await.unwrap();

@@ -31,6 +31,7 @@ fn providers(name: &str) -> [ProviderSpec; 1] {
         api: ProviderApi::Echo,
         base_url: None,
         auth: ProviderAuth::None,
+        prices: "[]".into(),
     }]
 }
 

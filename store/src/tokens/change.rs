@@ -6,6 +6,7 @@ use crate::error::{Result, StoreError};
 use crate::feed::{FeedVersion, Subject};
 use crate::fleet::Fleet;
 use crate::ids::TokenId;
+use crate::limits::{self, Limit};
 use crate::statement::{sql, stored};
 use crate::tokens::{RevokedBy, TokenState};
 
@@ -16,6 +17,8 @@ pub struct TokenChange {
     pub state: Option<TokenState>,
     /// Sets or removes the limit of the current period; what was used stays used.
     pub max_requests: Option<Option<u64>>,
+    /// Sets its own further limits, in their order.
+    pub limits: Option<Vec<Limit>>,
     /// Lowers the end of every live revision to at most this; never raises.
     pub clamp_ends: Option<DbTime>,
     /// Where its value is delivered from now on.
@@ -49,6 +52,11 @@ impl Fleet {
             self.put_quota(&mut tx, token, found.period, max).await?;
             changed = true;
             takes_away |= found.is_narrowed_by(max);
+        }
+        if let Some(wanted) = change.limits.as_deref().filter(|wanted| **wanted != *found.limits) {
+            self.put_token_limits(&mut tx, token, wanted).await?;
+            changed = true;
+            takes_away |= limits::is_narrowed(&found.limits, wanted);
         }
         if let Some(latest) = change.clamp_ends {
             let clamp = "UPDATE token_revisions SET ends_at = $3 WHERE fleet_id = $1 AND token_id = $2 AND state <> 'Ended' AND ends_at > $3";

@@ -6,6 +6,7 @@ use crate::error::{Result, StoreError};
 use crate::feed::{FeedVersion, Subject};
 use crate::fleet::Fleet;
 use crate::ids::{ProjectId, TokenId};
+use crate::limits::Limit;
 use crate::projects::ProjectState;
 use crate::statement::{Conn, sql, stored};
 use crate::token::TokenDigest;
@@ -35,6 +36,8 @@ pub struct PendingRevision {
     pub period: i64,
     /// The limit of a new token or a new period; within a period [`Fleet::change_token`] changes it, not this.
     pub max_requests: Option<u64>,
+    /// Further limits of its own, in their order; of a token that is there already [`Fleet::change_token`] changes them, not this.
+    pub limits: Vec<Limit>,
     /// The resource's `rotation.trigger`, noted with the revision: a later one that differs asks for a further revision.
     pub rotation_trigger: Option<String>,
 }
@@ -54,6 +57,9 @@ impl Fleet {
             Some(found) => self.bring_up(&mut tx, id, found, new, now).await?,
             None => {
                 self.put_quota(&mut tx, id, new.period, new.max_requests).await?;
+                if !new.limits.is_empty() {
+                    self.put_token_limits(&mut tx, id, &new.limits).await?;
+                }
                 false
             }
         };
@@ -183,7 +189,7 @@ impl Fleet {
             VALUES ($1, $2, $3, 'Resource', $4, $5, $6, $7, 'Active', (SELECT now_ms FROM clock), $8, $9, $10,
                 (SELECT now_ms FROM clock), (SELECT now_ms FROM clock))
             ON CONFLICT (fleet_id, owner_cluster, owner_uid) DO UPDATE SET version = tokens.version + 1
-            RETURNING id, project_id, state, period, max_requests, secret_name, namespace, name";
+            RETURNING id, project_id, state, period, max_requests, limits, secret_name, namespace, name";
         let fresh = TokenId::new();
         let (cluster, uid, namespace, name) = new.owner.columns();
         let (project, max, secret) = (new.project.to_string(), new.max_requests.map(stored), new.secret_name.as_str());

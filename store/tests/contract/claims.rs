@@ -55,20 +55,21 @@ async fn a_newer_schema_is_refused_unless_it_says_that_we_may_write_it(database:
     let store = database.open(some_key()).await;
     let ours = store.migrate().await.unwrap().version;
     let fleet = store.claim(&claim("fleet")).await.unwrap();
-    database.raw("UPDATE schema_info SET version = 7").await;
-    assert_eq!(store.migrate().await.unwrap().version, 7);
+    let newer = ours + 2;
+    database.raw(&format!("UPDATE schema_info SET version = {newer}")).await;
+    assert_eq!(store.migrate().await.unwrap().version, newer);
     assert_eq!(store.claim(&claim("fleet")).await.unwrap().id(), fleet.id());
 
-    database.raw("UPDATE schema_info SET min_writer = 5").await;
+    database.raw(&format!("UPDATE schema_info SET min_writer = {}", ours + 1)).await;
     for refused in [store.migrate().await.err(), store.claim(&claim("fleet")).await.err()] {
         assert!(
-            matches!(refused, Some(StoreError::SchemaTooNew { found: 7, known }) if known == ours),
+            matches!(refused, Some(StoreError::SchemaTooNew { found, known }) if found == newer && known == ours),
             "{refused:?}"
         );
     }
     assert!(store.claimed().await.unwrap().is_some(), "reading is still allowed");
 
-    database.raw("UPDATE schema_info SET min_reader = 5").await;
+    database.raw(&format!("UPDATE schema_info SET min_reader = {}", ours + 1)).await;
     assert!(matches!(store.claimed().await, Err(StoreError::SchemaTooNew { .. })));
     assert!(matches!(store.migrate_down(0).await, Err(StoreError::SchemaTooNew { .. })));
 }

@@ -20,6 +20,8 @@ async fn spend(fleet: &store::Fleet, quota: QuotaId) -> u64 {
                     spent,
                     amount,
                     want: 7,
+                    overrun: 0,
+                    need: 1,
                 }],
             )
             .await
@@ -159,6 +161,8 @@ async fn many_that_settle_on_one_quota_all_get_their_turn(database: Database) {
                         spent,
                         amount,
                         want: 2,
+                        overrun: 0,
+                        need: 1,
                     };
                     amount = world.fleet.settle(holder, &[report]).await.unwrap()[0].amount;
                 }

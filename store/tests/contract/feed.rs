@@ -57,6 +57,7 @@ async fn what_already_stands_so_writes_nothing(database: Database) {
     let same = TokenChange {
         state: Some(TokenState::Active),
         max_requests: Some(Some(10)),
+        limits: None,
         clamp_ends: None,
         secret_name: Some("app".into()),
     };
@@ -83,6 +84,8 @@ async fn quota_traffic_usage_and_heartbeats_never_touch_it(database: Database) {
                 spent: 0,
                 amount: 0,
                 want: 1,
+                overrun: 0,
+                need: 1,
             }],
         )
         .await

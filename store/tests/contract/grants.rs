@@ -13,6 +13,7 @@ async fn one_read_tells_everything_that_decides_about_a_request(database: Databa
         api: ProviderApi::OpenAi,
         base_url: base_url.clone(),
         auth: ProviderAuth::Bearer,
+        prices: "[]".into(),
     };
     world.fleet.put_providers(&[openai]).await.unwrap();
     let key = CredentialSpec {

@@ -226,6 +226,7 @@ pub(crate) fn echo() -> ProviderSpec {
         api: ProviderApi::Echo,
         base_url: None,
         auth: ProviderAuth::None,
+        prices: "[]".into(),
     }
 }
 
@@ -238,6 +239,7 @@ pub(crate) fn project_spec(name: &str) -> ProjectSpec {
         owner: owner(name),
         state: ProjectState::Active,
         credentials,
+        limits: Vec::new(),
     }
 }
 
@@ -253,5 +255,6 @@ pub(crate) fn pending(name: &str, project: ProjectId, revision: i64, value: &Tok
         period: 1,
         max_requests: None,
         rotation_trigger: None,
+        limits: Vec::new(),
     }
 }

@@ -329,6 +329,7 @@ async fn a_project_wants_a_provider_that_is_there_and_a_key_that_it_needs(databa
         api: store::ProviderApi::OpenAi,
         base_url: Some("https://api.example.com".into()),
         auth: store::ProviderAuth::Bearer,
+        prices: "[]".into(),
     };
     world.fleet.put_providers(&[echo(), named("other")]).await.unwrap();
     assert!(matches!(create(None, true).await, Err(ManageError::ProviderUnclear { count: 2 })));

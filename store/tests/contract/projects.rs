@@ -123,6 +123,7 @@ async fn providers_become_exactly_those_that_are_put(database: Database) {
         api: ProviderApi::OpenAi,
         base_url: Some(url.into()),
         auth: ProviderAuth::Bearer,
+        prices: "[]".into(),
     };
     let first = world.fleet.put_providers(&[openai("https://one"), echo()]).await.unwrap();
     assert_eq!(world.fleet.providers().await.unwrap(), [echo(), openai("https://one")]);

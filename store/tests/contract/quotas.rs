@@ -5,7 +5,14 @@ use store::{HolderId, LeaseAnswer, LeaseReport, QuotaId, QuotaView, TokenChange}
 use crate::harness::{Database, T0, World, on_every_engine};
 
 fn report(quota: QuotaId, spent: u64, amount: u64, want: u64) -> LeaseReport {
-    LeaseReport { quota, spent, amount, want }
+    LeaseReport {
+        quota,
+        spent,
+        amount,
+        want,
+        overrun: 0,
+        need: 1,
+    }
 }
 
 async fn limited(world: &World, name: &str, max: u64) -> QuotaId {
@@ -41,6 +48,7 @@ async fn a_block_is_leased_spent_and_given_back(database: Database) {
         wanted: false,
         exhausted: false,
         expires_at: T0.plus_ms(30_000),
+        overrun: 0,
     };
     assert_eq!(answer, expected);
     assert_eq!(pools(&world, "app").await, (0, 10, 0));

@@ -254,6 +254,8 @@ async fn a_limit_is_set_lowered_raised_removed_and_set_again_on_the_same_quota(d
                 spent: 3,
                 amount: 3,
                 want: 0,
+                overrun: 0,
+                need: 1,
             }],
         )
         .await

@@ -122,6 +122,7 @@ impl Fleet {
             period: 1,
             max_requests,
             rotation_trigger: None,
+            limits: Vec::new(),
         };
         let id = self.run(async {
             let (id, _) = self.rows.insert_pending(&pending).await.unwrap();
@@ -187,6 +188,7 @@ async fn prepare(url: &str) -> (Rows, ProjectId) {
         owner: owner("project"),
         state: ProjectState::Active,
         credentials: vec![credential],
+        limits: Vec::new(),
     };
     let (project, _) = rows.put_project(&spec).await.unwrap();
     (rows, project)

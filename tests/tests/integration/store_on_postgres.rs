@@ -65,6 +65,7 @@ fn providers(name: &str) -> [ProviderSpec; 1] {
         api: ProviderApi::Echo,
         base_url: None,
         auth: ProviderAuth::None,
+        prices: "[]".into(),
     }]
 }
 
@@ -73,6 +74,7 @@ fn project(name: &str) -> ProjectSpec {
         owner: owner(name),
         state: ProjectState::Active,
         credentials: Vec::new(),
+        limits: Vec::new(),
     }
 }
 
@@ -90,6 +92,7 @@ async fn limited(fleet: &Fleet, name: &str, max: u64) -> QuotaId {
         period: 1,
         max_requests: Some(max),
         rotation_trigger: None,
+        limits: Vec::new(),
     };
     fleet.insert_pending(&pending).await.unwrap();
     fleet.token_by_uid(&owner(name).uid).await.unwrap().unwrap().quota.unwrap().id
@@ -146,6 +149,8 @@ async fn after_a_failover_only_calls_in_flight_fail_and_notifications_come_again
         spent: 0,
         amount: 0,
         want: 1,
+        overrun: 0,
+        need: 1,
     };
     until("it hears", async || store.wakes_by_notification()).await;
     for round in 0..5 {
@@ -201,6 +206,8 @@ async fn a_call_in_flight_when_its_session_ends_is_unavailable_and_leaves_nothin
                         spent: 0,
                         amount: 0,
                         want: 9,
+                        overrun: 0,
+                        need: 1,
                     }],
                 )
                 .await
@@ -230,6 +237,8 @@ async fn a_call_in_flight_when_its_session_ends_is_unavailable_and_leaves_nothin
                 spent: 0,
                 amount: 0,
                 want: 9,
+                overrun: 0,
+                need: 1,
             }],
         )
         .await
@@ -339,6 +348,8 @@ async fn spend(fleet: &Fleet, quota: QuotaId) -> u64 {
             spent,
             amount: spent,
             want: 50,
+            overrun: 0,
+            need: 1,
         };
         let answer = match fleet.settle(holder, &[report]).await {
             Ok(answers) => answers[0],
@@ -370,6 +381,8 @@ async fn a_server_that_crashes_loses_nothing_that_was_answered() {
                     spent,
                     amount,
                     want: 10,
+                    overrun: 0,
+                    need: 1,
                 }],
             )
             .await
@@ -384,6 +397,8 @@ async fn a_server_that_crashes_loses_nothing_that_was_answered() {
                 spent,
                 amount,
                 want: 0,
+                overrun: 0,
+                need: 1,
             }],
         )
         .await

@@ -54,6 +54,8 @@ fn declared() -> ProjectObserved {
                 },
                 providers: vec![provider],
                 state: crds::ProjectState::Active,
+                rate_limits: None,
+                budgets: None,
             },
             standing: Standing::Present,
             status: None,
@@ -73,6 +75,7 @@ fn provider_of(api: ProviderApi, auth: Option<ProviderAuth>) -> Provider {
         api,
         base_url: None,
         auth,
+        prices: None,
     }
 }
 
@@ -90,6 +93,7 @@ fn programmed() -> ProjectObserved {
         state: ProjectState::Active,
         credentials,
         takeaway_version: FeedVersion(0),
+        limits: Vec::new(),
     });
     seen
 }

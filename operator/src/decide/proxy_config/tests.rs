@@ -19,12 +19,14 @@ fn declared() -> ProxyConfigObserved {
         api: ProviderApi::OpenAI,
         base_url: Some("https://api.openai.com".to_owned()),
         auth: None,
+        prices: None,
     };
     let echo = Provider {
         name: "echo".to_owned(),
         api: ProviderApi::Echo,
         base_url: None,
         auth: Some(ProviderAuth::Bearer),
+        prices: None,
     };
     let object = Object {
         kind: Kind::ProxyConfig,

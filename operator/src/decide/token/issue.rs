@@ -6,6 +6,7 @@ use store::{PendingRevision, RevisionState, TokenView};
 
 use super::facts::{Facts, Holding};
 use super::timing;
+use crate::decide::limits;
 use crate::effect::{Effect, Notice};
 use crate::observed::ProjectSeen;
 
@@ -57,6 +58,7 @@ pub(super) fn issue(facts: &Facts<'_>) -> Option<Effect> {
         ttl_ms: facts.lifetime_ms(),
         period: facts.row.map_or(1, |row| period(facts, row, cause)),
         max_requests: seen.resource.spec.max_requests.and_then(|limit| u64::try_from(limit).ok()),
+        limits: limits::of_token(&seen.resource.spec),
         rotation_trigger: seen.resource.spec.trigger().map(str::to_owned),
     };
     Some(Effect::InsertPending { revision, value })

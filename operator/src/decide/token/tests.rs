@@ -41,6 +41,9 @@ fn declared() -> TokenObserved {
         state: crds::TokenState::Active,
         secret: None,
         rotation: None,
+        rate_limits: None,
+        budgets: None,
+        max_in_flight: None,
     };
     let object = Object {
         kind: Kind::WitheringToken,
@@ -109,6 +112,7 @@ fn row(seen: &TokenObserved, revisions: Vec<RevisionView>) -> TokenView {
         takeaway_version: FeedVersion(0),
         revisions,
         quota: None,
+        limits: Vec::new(),
     }
 }
 

@@ -22,6 +22,8 @@ async fn a_commit_whose_answer_is_lost_counts_once() {
             spent,
             amount,
             want: 20,
+            overrun: 0,
+            need: 1,
         }];
         wire.cut_answers_of(BOUND_LIVE, 1);
         let lost = fleet.settle(me, &report).await;
@@ -79,6 +81,7 @@ async fn a_configuration_whose_commit_is_not_answered_may_be_written_again() {
         period: 1,
         max_requests: Some(5),
         rotation_trigger: None,
+        limits: Vec::new(),
     };
     let (token, version) = twice(&wire, async || fleet.insert_pending(&pending).await).await;
     assert_eq!(version, FeedVersion(4), "the same revision, noted twice");
@@ -129,6 +132,8 @@ async fn a_settlement_takes_two_statements_and_usage_one_however_much_there_is()
         spent,
         amount: spent,
         want: 200,
+        overrun: 0,
+        need: 1,
     };
 
     fleet.settle(me, &[report(quotas[0], 0)]).await.unwrap();

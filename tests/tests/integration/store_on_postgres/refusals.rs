@@ -15,6 +15,8 @@ async fn a_read_only_server_goes_on_being_read_and_is_written_again_once_it_may(
         spent: 0,
         amount: 0,
         want: 1,
+        overrun: 0,
+        need: 1,
     }];
     for refused in [
         fleet.put_providers(&providers("one")).await.err(),
@@ -196,6 +198,8 @@ async fn a_full_disk_is_said_and_once_there_is_space_it_is_written_again() {
         spent: 0,
         amount: 0,
         want: 1,
+        overrun: 0,
+        need: 1,
     };
     let _ = fleet.settle(me, &[report]).await;
     disk.free();
