@@ -16,6 +16,7 @@ mod database;
 mod drain;
 mod egress;
 mod http;
+mod limits;
 mod manage;
 mod permits;
 mod replicas;

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proxy::{DrainReport, EgressProxies, EgressSettings, Proxy, Settings};
 use sqlx::Connection as _;
 use store::{
-    Claim, CredentialSpec, Fleet, HolderId, KeyRing, Owner, PendingRevision, ProjectId, ProjectSpec, ProjectState, ProviderApi, ProviderAuth,
-    ProviderSpec, ResourceUid, SealingKey, Store, TokenId, TokenValue,
+    Claim, CredentialSpec, Fleet, HolderId, KeyRing, Limit, LimitAction, LimitScope, LimitUnit, Owner, PendingRevision, ProjectId, ProjectSpec,
+    ProjectState, ProviderApi, ProviderAuth, ProviderSpec, ResourceUid, SealingKey, Store, Subject, TokenId, TokenValue, Window, limits_in_order,
 };
 
 use crate::client::{Answer, Client};
@@ -46,6 +46,10 @@ impl From<&crate::provider::Provider> for Upstream {
 pub(crate) struct Setup {
     upstream: Upstream,
     pub(crate) max_requests: Option<u64>,
+    limits: Vec<Limit>,
+    project_limits: Vec<Limit>,
+    prices: &'static str,
+    clock_ms: Option<i64>,
     pub(crate) ttl_ms: i64,
     pub(crate) settings: Settings,
 }
@@ -63,6 +67,10 @@ impl Setup {
         Self {
             upstream: upstream.into(),
             max_requests: None,
+            limits: Vec::new(),
+            project_limits: Vec::new(),
+            prices: "[]",
+            clock_ms: None,
             ttl_ms: 3_600_000,
             settings: Settings {
                 listen: "127.0.0.1:0".parse().unwrap(),
@@ -78,6 +86,30 @@ impl Setup {
         self
     }
 
+    /// A further limit of the token's own.
+    pub(crate) fn limit(mut self, unit: LimitUnit, window: Window, max_units: u64) -> Self {
+        self.limits.push(limit(unit, window, LimitScope::Token, max_units));
+        self
+    }
+
+    /// A limit of the project.
+    pub(crate) fn project_limit(mut self, limit: Limit) -> Self {
+        self.project_limits.push(limit);
+        self
+    }
+
+    /// Prices of the provider's models.
+    pub(crate) fn prices(mut self, prices: &'static str) -> Self {
+        self.prices = prices;
+        self
+    }
+
+    /// The database's clock stands at `ms` until [`Stage::clock`] moves it.
+    pub(crate) fn clock(mut self, ms: i64) -> Self {
+        self.clock_ms = Some(ms);
+        self
+    }
+
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
         self
@@ -90,6 +122,16 @@ impl Setup {
             .await
             .unwrap();
         store.migrate().await.unwrap();
+        if let Some(ms) = self.clock_ms {
+            let replace = format!(
+                "DROP VIEW clock; CREATE TABLE test_clock (now_ms BIGINT NOT NULL);
+                INSERT INTO test_clock VALUES ({ms}); CREATE VIEW clock AS SELECT now_ms FROM test_clock;"
+            );
+            let path = dir.path().join("db");
+            let mut connection = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(replace)).execute(&mut connection).await.unwrap();
+            connection.close().await.unwrap();
+        }
         let claim = Claim {
             cluster: "test".into(),
             namespace: "n".into(),
@@ -106,17 +148,17 @@ impl Setup {
             api,
             base_url,
             auth,
-            prices: "[]".into(),
+            prices: self.prices.into(),
         };
         fleet.put_providers(&[provider]).await.unwrap();
         let spec = ProjectSpec {
             owner: owner("project"),
             state: ProjectState::Active,
             credentials: vec![CredentialSpec { provider: "p".into(), key }],
-            limits: Vec::new(),
+            limits: limits_in_order(self.project_limits),
         };
         let (project, _) = fleet.put_project(&spec).await.unwrap();
-        let (token, key) = issue(&fleet, project, self.ttl_ms, self.max_requests).await;
+        let (token, key) = issue_limited(&fleet, project, self.ttl_ms, self.max_requests, self.limits).await;
         let holder = HolderId::new();
         let proxy = Proxy::start(self.settings.clone(), fleet.clone(), holder).await.unwrap();
         Stage {
@@ -135,6 +177,28 @@ impl Setup {
 
 /// A fresh token of a project; its row and its clear text.
 pub(crate) async fn issue(fleet: &Fleet, project: ProjectId, ttl_ms: i64, max_requests: Option<u64>) -> (TokenId, String) {
+    issue_limited(fleet, project, ttl_ms, max_requests, Vec::new()).await
+}
+
+/// A limit that blocks.
+pub(crate) fn limit(unit: LimitUnit, window: Window, scope: LimitScope, max_units: u64) -> Limit {
+    Limit {
+        unit,
+        window,
+        scope,
+        max_units,
+        action: LimitAction::Block,
+    }
+}
+
+/// The same with further limits.
+pub(crate) async fn issue_limited(
+    fleet: &Fleet,
+    project: ProjectId,
+    ttl_ms: i64,
+    max_requests: Option<u64>,
+    limits: Vec<Limit>,
+) -> (TokenId, String) {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let value = TokenValue::mint();
     let pending = PendingRevision {
@@ -148,7 +212,7 @@ pub(crate) async fn issue(fleet: &Fleet, project: ProjectId, ttl_ms: i64, max_re
         period: 1,
         max_requests,
         rotation_trigger: None,
-        limits: Vec::new(),
+        limits: limits_in_order(limits),
     };
     let (token, _) = fleet.insert_pending(&pending).await.unwrap();
     fleet.activate(token, &value.digest(), 0).await.unwrap();
@@ -208,6 +272,26 @@ impl Stage {
     #[track_caller]
     pub(crate) fn settles_at(&self, used: u64) -> impl Future<Output = ()> {
         wait::until("a settled ledger", move || async move { self.quota().await == (used, 0, 0) })
+    }
+
+    /// (used, reserved, forfeited) of a limit of the stage's token in the present window.
+    pub(crate) async fn window(&self, unit: LimitUnit, window: Window) -> (u64, u64, u64) {
+        let quota = self.fleet.window_quota(Subject::Token(self.token), unit, window).await.unwrap();
+        quota.map_or((0, 0, 0), |quota| (quota.used, quota.reserved, quota.forfeited))
+    }
+
+    /// Waits until everything leased of a limit is reported or returned, and exactly `used` is booked.
+    #[track_caller]
+    pub(crate) fn window_settles_at(&self, unit: LimitUnit, window: Window, used: u64) -> impl Future<Output = ()> {
+        wait::until("a settled window", move || async move { self.window(unit, window).await == (used, 0, 0) })
+    }
+
+    /// Moves the clock of a stage that was set up with one.
+    pub(crate) async fn clock(&self, ms: i64) {
+        let mut connection = self.sql_connection().await;
+        let text = sqlx::AssertSqlSafe(format!("UPDATE test_clock SET now_ms = {ms}"));
+        sqlx::raw_sql(text).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// (requests, estimated, input tokens) booked so far.
