@@ -14,7 +14,6 @@ const MAX_CREDENTIAL: usize = 8 * 1024;
 
 /// One observed resource of any kind.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is looked at once")]
 pub enum Observed {
     /// A ProxyConfig.
     ProxyConfig(ProxyConfigObserved),

@@ -128,9 +128,12 @@ impl Meter {
     }
 }
 
+/// Whose limit, of what, over which time.
+type Key = (Subject, LimitUnit, Window);
+
 /// The limits with windows of this process.
 #[derive(Clone, Default)]
-pub(crate) struct Meters(Arc<Mutex<HashMap<(Subject, LimitUnit, Window), Arc<Meter>>>>);
+pub(crate) struct Meters(Arc<Mutex<HashMap<Key, Arc<Meter>>>>);
 
 impl Meters {
     /// The meter of a limit: the same one for all grants that know the same limit. A changed limit gets another one, so that what the older

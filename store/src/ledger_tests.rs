@@ -127,6 +127,71 @@ fn without_a_limit_blocks_are_the_largest() {
     assert_eq!((lease.amount, q.is_exhausted()), (LARGEST_BLOCK, false));
 }
 
+/// A process that admits uses of many units each, by an estimate, and settles them to what they really took.
+#[derive(Clone, Debug, Default)]
+struct Estimator {
+    amount: u64,
+    spent: u64,
+    overrun: u64,
+    /// (taken, really used) of what is under way.
+    running: Vec<(u64, u64)>,
+    crashed: bool,
+}
+
+impl Estimator {
+    fn available(&self) -> u64 {
+        self.amount - self.spent - self.running.iter().map(|(taken, _)| taken).sum::<u64>()
+    }
+
+    fn begin(&mut self, taken: u64, really: u64) -> bool {
+        let fits = taken <= self.available();
+        if fits {
+            self.running.push((taken, really));
+        }
+        fits
+    }
+
+    /// As the data plane's block does it.
+    fn end(&mut self) {
+        let Some((_, really)) = self.running.pop() else { return };
+        // What was taken is among what is there again.
+        let covered = really.min(self.available());
+        self.spent += covered;
+        self.overrun += really - covered;
+    }
+
+    fn report(&self, want: u64, need: u64) -> Report {
+        Report {
+            spent: self.spent,
+            amount: self.amount,
+            overrun: self.overrun,
+            want,
+            need,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Use {
+    Begin { holder: usize, taken: u64, really: u64 },
+    End { holder: usize },
+    Settle { holder: usize, arrives: bool, answered: bool },
+    Crash { holder: usize },
+    Pass { ms: i64 },
+}
+
+fn uses(holders: usize) -> impl Strategy<Value = Use> {
+    let holder = 0..holders;
+    prop_oneof![
+        6 => (holder.clone(), 1_u64..60, 0_u64..90).prop_map(|(holder, taken, really)| Use::Begin { holder, taken, really }),
+        6 => holder.clone().prop_map(|holder| Use::End { holder }),
+        4 => (holder.clone(), prop::bool::weighted(0.9), prop::bool::weighted(0.8))
+            .prop_map(|(holder, arrives, answered)| Use::Settle { holder, arrives, answered }),
+        1 => holder.prop_map(|holder| Use::Crash { holder }),
+        1 => (0_i64..40_000).prop_map(|ms| Use::Pass { ms }),
+    ]
+}
+
 /// A process that admits requests out of the block it knows of, whatever the database thinks meanwhile.
 #[derive(Clone, Debug, Default)]
 struct Holder {
@@ -164,11 +229,15 @@ impl Bank {
         lease.amount
     }
 
+    fn overrun(&self) -> u64 {
+        self.leases.values().map(|lease| lease.overrun).sum()
+    }
+
     fn assert_pools_match_leases(&self) {
         let rests = |wanted: fn(LeaseState) -> bool| self.leases.values().filter(|l| wanted(l.state)).map(Lease::rest).sum::<u64>();
         assert_eq!(self.quota.reserved, rests(|s| s == LeaseState::Live));
         assert_eq!(self.quota.forfeited, rests(|s| s != LeaseState::Live));
-        assert_eq!(self.quota.used, self.leases.values().map(|l| l.spent).sum::<u64>());
+        assert_eq!(self.quota.used, self.leases.values().map(|l| l.spent + l.overrun).sum::<u64>());
     }
 }
 
@@ -208,6 +277,58 @@ fn step(holders: usize) -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn of_what_is_estimated_what_is_reserved_always_fits_and_the_overrun_is_booked_exactly(
+        max in 1_u64..600,
+        steps in prop::collection::vec(uses(4), 0..200),
+    ) {
+        let mut bank = Bank { quota: quota(max), leases: BTreeMap::new(), now: T0 };
+        let mut holders = vec![Estimator::default(); 4];
+        let settle = |bank: &mut Bank, holders: &mut [Estimator], holder: usize, (want, need): (u64, u64), (arrives, answered): (bool, bool)| {
+            let h = &mut holders[holder];
+            if arrives && !h.crashed {
+                let amount = bank.settle(holder, h.report(want, need));
+                if answered { h.amount = amount }
+            }
+        };
+        for step in steps {
+            match step {
+                Use::Begin { holder, taken, really } if !holders[holder].crashed => {
+                    if !holders[holder].begin(taken, really) {
+                        let need = taken - holders[holder].available();
+                        settle(&mut bank, &mut holders, holder, (need.max(30), need), (true, true));
+                        // What fits is granted whole, so the use begins now or never.
+                        prop_assert!(holders[holder].begin(taken, really) || need > bank.quota.free());
+                    }
+                }
+                Use::End { holder } if !holders[holder].crashed => holders[holder].end(),
+                Use::Settle { holder, arrives, answered } => settle(&mut bank, &mut holders, holder, (0, 0), (arrives, answered)),
+                Use::Crash { holder } => holders[holder].crashed = true,
+                Use::Pass { ms } => {
+                    bank.now = bank.now.plus_ms(ms);
+                    bank.sweep(None);
+                }
+                Use::Begin { .. } | Use::End { .. } => {}
+            }
+            bank.assert_pools_match_leases();
+            let covered: u64 = holders.iter().map(|h| h.spent + h.running.iter().map(|(taken, _)| taken).sum::<u64>()).sum();
+            prop_assert!(covered <= max, "{covered} admitted of {max}");
+            // Beyond the limit there is nothing but what was booked beyond it.
+            let quota = &bank.quota;
+            prop_assert!(quota.used + quota.reserved + quota.forfeited <= max + bank.overrun());
+        }
+        // What runs comes to its end, and the living report: exactly what was used is booked.
+        for holder in 0..holders.len() {
+            if holders[holder].crashed { continue }
+            while !holders[holder].running.is_empty() { holders[holder].end() }
+            holders[holder].amount = holders[holder].spent;
+            settle(&mut bank, &mut holders, holder, (0, 0), (true, true));
+            let lease = bank.leases.get(&holder);
+            prop_assert_eq!(lease.map_or((0, 0), |l| (l.spent, l.overrun)), (holders[holder].spent, holders[holder].overrun));
+        }
+        bank.assert_pools_match_leases();
+    }
 
     #[test]
     fn never_more_is_admitted_than_the_limit_and_in_the_end_used_plus_forfeited_is_the_limit(

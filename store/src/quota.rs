@@ -310,8 +310,10 @@ impl Fleet {
                 )? {
                     let (holder, mut lease) = (row.text("holder")?, read_lease(&row)?);
                     if due(&holder, &lease, now) {
-                        lost += u64::from(lease.state == LeaseState::Live && lease.rest() > 0);
+                        let before = lease.clone();
                         change(&mut quota, &mut lease);
+                        let gone = (before.state == LeaseState::Live && before.rest() > 0) || lease.amount < before.amount;
+                        lost += u64::from(gone);
                         write_state(&mut tx, id, &holder, &lease).await?;
                     }
                 }

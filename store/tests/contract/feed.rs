@@ -27,7 +27,7 @@ async fn every_configuration_transaction_is_one_version_and_says_what_it_touched
     let last = fleet.delete_project(project).await.unwrap();
 
     let (p, t) = (Subject::Project(project), Subject::Token(token.id));
-    let subjects = [Subject::Fleet, p.clone(), t.clone(), t.clone(), t.clone(), t, p];
+    let subjects = [Subject::Fleet, p, t, t, t, t, p];
     let expected: Vec<_> = (1..)
         .zip(subjects)
         .map(|(version, subject)| Change {

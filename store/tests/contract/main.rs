@@ -17,3 +17,4 @@ mod secrecy;
 mod server;
 mod tokens;
 mod traffic;
+mod windows;

@@ -94,7 +94,7 @@ async fn a_token_that_is_created_is_granted_and_one_that_is_revoked_is_not(datab
     assert_eq!(version.0, before + 1);
     let changes = world.fleet.changes_after(store::FeedVersion(before)).await.unwrap().unwrap();
     assert_eq!(
-        changes.iter().map(|change| change.subject.clone()).collect::<Vec<_>>(),
+        changes.iter().map(|change| change.subject).collect::<Vec<_>>(),
         [Subject::Token(id)]
     );
     let grant = world.fleet.load_grant(&new.value.digest()).await.unwrap().unwrap();

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use store::{
-    Claim, CredentialSpec, Fleet as Rows, KeyRing, Owner, PendingRevision, PostgresOptions, ProjectId, ProjectSpec, ProjectState, QuotaView,
-    ResourceUid, RevokedBy, SealingKey, Store, TokenId, TokenValue,
+    Claim, CredentialSpec, Fleet as Rows, KeyRing, Limit, LimitUnit, Owner, PendingRevision, PostgresOptions, ProjectId, ProjectSpec, ProjectState,
+    QuotaView, ResourceUid, RevokedBy, SealingKey, Store, Subject, TokenId, TokenValue, Window, limits_in_order,
 };
 use testkit::client::Request;
 use testkit::postgres::Database;
@@ -110,6 +110,11 @@ impl Fleet {
 
     /// A fresh token, with a limit or without.
     pub(crate) fn token(&self, name: &str, max_requests: Option<u64>) -> Token {
+        self.token_under(name, max_requests, Vec::new())
+    }
+
+    /// The same with further limits of its own.
+    pub(crate) fn token_under(&self, name: &str, max_requests: Option<u64>, limits: Vec<Limit>) -> Token {
         let value = TokenValue::mint();
         let pending = PendingRevision {
             owner: owner(name),
@@ -122,7 +127,7 @@ impl Fleet {
             period: 1,
             max_requests,
             rotation_trigger: None,
-            limits: Vec::new(),
+            limits: limits_in_order(limits),
         };
         let id = self.run(async {
             let (id, _) = self.rows.insert_pending(&pending).await.unwrap();
@@ -134,6 +139,22 @@ impl Fleet {
             key: value.expose().to_owned(),
             model: name.to_owned(),
         }
+    }
+
+    /// Puts all tokens under limits of their project.
+    pub(crate) fn limit_project(&self, limits: Vec<Limit>) {
+        let spec = project_under(limits);
+        self.run(async { self.rows.put_project(&spec).await.unwrap() });
+    }
+
+    /// What is used of a limit in the present window.
+    pub(crate) fn window(&self, subject: Subject, unit: LimitUnit, window: Window) -> Option<QuotaView> {
+        self.run(async { self.rows.window_quota(subject, unit, window).await.unwrap() })
+    }
+
+    /// The project of all tokens.
+    pub(crate) fn project(&self) -> Subject {
+        Subject::Project(self.project)
     }
 
     /// Revokes a token: when this returns, its transaction has committed.
@@ -180,18 +201,21 @@ async fn prepare(url: &str) -> (Rows, ProjectId) {
         name: part("-"),
     };
     let rows = store.claim(&claim).await.unwrap();
+    let (project, _) = rows.put_project(&project_under(Vec::new())).await.unwrap();
+    (rows, project)
+}
+
+fn project_under(limits: Vec<Limit>) -> ProjectSpec {
     let credential = CredentialSpec {
-        provider: part("openai"),
+        provider: "openai".to_owned(),
         key: Some(PROVIDER_KEY.to_owned().into()),
     };
-    let spec = ProjectSpec {
+    ProjectSpec {
         owner: owner("project"),
         state: ProjectState::Active,
         credentials: vec![credential],
-        limits: Vec::new(),
-    };
-    let (project, _) = rows.put_project(&spec).await.unwrap();
-    (rows, project)
+        limits: limits_in_order(limits),
+    }
 }
 
 fn owner(name: &str) -> Owner {

@@ -27,4 +27,5 @@ mod statements;
 mod store_on_postgres;
 mod upstream;
 mod usage;
+mod windows;
 mod with_postgres;

@@ -163,6 +163,24 @@ fn a_changed_credential_is_told_and_sealed_anew() {
 }
 
 #[test]
+fn changed_limits_are_put_without_a_word_about_credentials_and_a_bad_spec_leaves_them() {
+    let mut seen = programmed();
+    let budget = serde_yaml::from_str("{period: Day, amount: '2'}").expect("a budget");
+    seen.resource.spec.budgets = Some(vec![budget]);
+    let (told, effect) = effect_after_events(&seen);
+    let Some(Effect::PutProject(spec)) = effect else {
+        panic!("not a row: {effect:?}")
+    };
+    assert!(!told.contains(&EventReason::CredentialsUpdated));
+    assert_eq!((spec.limits.len(), spec.limits[0].max_units), (1, 200_000_000));
+    seen.row.as_mut().expect("a row").limits = spec.limits.clone();
+    seen.resource.standing = Standing::Unusable("spec.providers: wrong".to_owned());
+    (seen.resource.spec.budgets, seen.resource.spec.state) = (None, crds::ProjectState::Inactive);
+    let put = put(&seen);
+    assert_eq!((put.state, put.limits), (ProjectState::Inactive, spec.limits));
+}
+
+#[test]
 fn a_missing_secret_keeps_the_sealed_credential_in_use_and_says_so() {
     for (credential, why) in [
         (CredentialSeen::SecretMissing, Reason::SecretNotFound),

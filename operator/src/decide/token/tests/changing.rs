@@ -28,6 +28,18 @@ fn a_changed_limit_holds_at_once_and_none_means_none() {
 }
 
 #[test]
+fn changed_further_limits_hold_at_once_and_none_means_none() {
+    let (mut seen, _) = issued();
+    seen.resource.spec.max_in_flight = Some(4);
+    let limits = changed(effect(&seen)).limits.expect("limits");
+    assert_eq!(limits.iter().map(|limit| limit.max_units).collect::<Vec<_>>(), [4]);
+    edit(&mut seen).limits = limits;
+    assert!(matches!(effect_after_events(&seen).1, Effect::SetStatus(_)), "they stand so");
+    seen.resource.spec.max_in_flight = None;
+    assert_eq!(changed(effect(&seen)).limits, Some(Vec::new()));
+}
+
+#[test]
 fn a_shortened_lifetime_clamps_and_a_lengthened_one_waits_for_the_next_revision() {
     let (mut seen, _) = issued();
     seen.resource.spec.ttl = Some("30m".to_owned());
