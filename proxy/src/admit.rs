@@ -110,6 +110,9 @@ async fn share(thread: &DataThread, grant: &Grant, meter: &Arc<Meter>, demand: &
                 }
                 return Ok(Some(Share::of(block, meter.unit, units)));
             }
+            if meter.unit == LimitUnit::InFlight && block.is_empty_for_now(now) {
+                break;
+            }
             if block.refuses(units) && !block.claim_second_look(units, now) {
                 return Err(Refusal::LimitReached(hit(thread, grant, meter, units)));
             }
@@ -124,7 +127,10 @@ async fn share(thread: &DataThread, grant: &Grant, meter: &Arc<Meter>, demand: &
             Leased::Outrun => {}
             // Meanwhile units may have come back from a request that was never sent; or this was the ledger's last word; or the window has ended.
             Leased::Empty => match meter.block(clock.db_time(clock.mono_ms())) {
-                Some(block) if block.available() < units && !block.refuses(units) => break,
+                Some(block) if block.available() < units && !block.refuses(units) => {
+                    block.was_empty(clock.mono_ms());
+                    break;
+                }
                 _ => {}
             },
             Leased::Gone if meter.window == Window::Lifetime => {

@@ -47,12 +47,17 @@ pub(crate) struct Block {
     used_here: AtomicU64,
     /// When the ledger was last asked again though it had said that nothing is left, in ms since the process started.
     asked_again_ms: AtomicU64,
+    /// When the ledger last had nothing to give, in ms since the process started.
+    empty_at_ms: AtomicU64,
     /// It was said once that a limit that only warns is passed.
     warned: AtomicBool,
 }
 
 /// How often the ledger is asked again after it said that nothing is left: what counts as lost comes back if its holder was only cut off.
 const ASK_AGAIN_MS: u64 = 1_000;
+
+/// How long a limit of requests in flight is taken to be full after the ledger said so: nothing tells when a place comes free elsewhere.
+const EMPTY_FOR_MS: u64 = 20;
 
 /// How a quota stood when the ledger was last asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +97,7 @@ impl Block {
             forfeited: AtomicU64::new(0),
             used_here: AtomicU64::new(0),
             asked_again_ms: AtomicU64::new(0),
+            empty_at_ms: AtomicU64::new(0),
             warned: AtomicBool::new(false),
         }
     }
@@ -160,6 +166,17 @@ impl Block {
                 .asked_again_ms
                 .compare_exchange(last, now_ms, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
+    }
+
+    /// The ledger has nothing to give at this moment.
+    pub(crate) fn was_empty(&self, now_ms: u64) {
+        self.empty_at_ms.store(now_ms.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether it had nothing a moment ago, so that a flood of requests need not ask for each.
+    pub(crate) fn is_empty_for_now(&self, now_ms: u64) -> bool {
+        let at = self.empty_at_ms.load(Ordering::Relaxed);
+        at > 0 && self.available() == 0 && now_ms.saturating_sub(at) < EMPTY_FOR_MS
     }
 
     /// A changed limit, or a reload of the grant: ask the ledger again before refusing.

@@ -85,6 +85,13 @@ impl Meter {
         }
     }
 
+    /// Lets go of a block whose quota is gone from the database.
+    pub(crate) fn forget(&self) {
+        if let State::Rolling { current, .. } = &self.state {
+            *current.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
     /// Lets go of the block of a window that has ended.
     fn close_window(&self, now: DbTime) {
         if let State::Rolling { current, .. } = &self.state {

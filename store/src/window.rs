@@ -64,11 +64,11 @@ impl Window {
         }
     }
 
-    /// How long after its start a window's figures are kept: for late reports of long streams, and for people to look at.
+    /// How long after its start a window's figures are kept: for late reports, which would change nothing any more, and for people to look at.
     pub(crate) fn kept_ms(self) -> i64 {
         match self {
-            Self::Minute => 2 * HOUR_MS,
-            Self::Hour => 2 * DAY_MS,
+            Self::Minute => 10 * MINUTE_MS,
+            Self::Hour => 4 * HOUR_MS,
             Self::Day | Self::Week | Self::Month | Self::Lifetime => 400 * DAY_MS,
         }
     }

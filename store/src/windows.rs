@@ -16,8 +16,9 @@ use crate::window::Window;
 
 /// How many rows go into one statement; engines bound how many values one takes.
 const AT_ONCE: usize = 500;
-/// How many old windows one sweep removes at most, so that it never takes long.
+/// How many old windows one transaction removes, so that nobody waits long behind it, and how many such transactions one sweep makes of a kind.
 const PURGED_AT_ONCE: i64 = 500;
+const PURGES: usize = 20;
 
 /// One limit in one window: what a quota's row stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,41 +172,54 @@ impl Fleet {
         row.as_ref().map(QuotaView::read).transpose().map(Option::flatten)
     }
 
-    /// Removes quotas of windows that ended long ago, some at a time. Returns how many.
+    /// Removes quotas of windows that ended long ago, with their leases. Returns how many.
     ///
     /// # Errors
-    /// Those of any write.
+    /// Those of any write; what was removed until then stays removed.
     pub async fn purge_windows(&self) -> Result<u64> {
         let mut purged = 0;
         let now = self.store().now().await?;
         for window in Window::ENDING {
-            let old = "SELECT id FROM quotas WHERE fleet_id = $1 AND window_kind = $2 AND window_kind <> 'Lifetime' AND window_start < $3
-                ORDER BY id LIMIT $4";
-            let before = now.plus_ms(-window.kept_ms()).0;
-            let ids = sql!(
-                self.store().read().await?,
-                all,
-                old,
-                self.key(),
-                window.as_stored(),
-                before,
-                PURGED_AT_ONCE
-            )?;
-            if ids.is_empty() {
-                continue;
+            let before = now.plus_ms(-window.kept_ms());
+            for _ in 0..PURGES {
+                let some = self.purge_some(window, before).await?;
+                purged += some;
+                if some < crate::statement::count(PURGED_AT_ONCE) {
+                    break;
+                }
             }
-            let mut tx = self.store().begin().await?;
-            for row in &ids {
-                let id = row.int("id")?;
-                // The lock of every ledger transaction: a report that is on its way is waited for, a later one finds nothing.
-                let lock = "UPDATE quotas SET version = version + 1 WHERE fleet_id = $1 AND id = $2";
-                sql!(tx, exec, lock, self.key(), id)?;
-                sql!(tx, exec, "DELETE FROM leases WHERE quota_id = $1", id)?;
-                purged += sql!(tx, exec, "DELETE FROM quotas WHERE fleet_id = $1 AND id = $2", self.key(), id)?;
-            }
-            tx.commit().await?;
         }
         Ok(purged)
+    }
+
+    async fn purge_some(&self, window: Window, before: DbTime) -> Result<u64> {
+        let old = "SELECT id FROM quotas WHERE fleet_id = $1 AND window_kind = $2 AND window_kind <> 'Lifetime' AND window_start < $3
+            ORDER BY id LIMIT $4";
+        let mut reader = self.store().read().await?;
+        let rows = sql!(reader, all, old, self.key(), window.as_stored(), before.0, PURGED_AT_ONCE)?;
+        drop(reader);
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let ids = rows.iter().map(|row| row.int("id")).collect::<Result<Vec<_>>>()?;
+        let mut tx = self.store().begin().await?;
+        // First the lock of every ledger transaction: a report that is on its way is waited for, a later one finds nothing.
+        for text in [
+            "UPDATE quotas SET version = version + 1 WHERE id IN (",
+            "DELETE FROM leases WHERE quota_id IN (",
+            "DELETE FROM quotas WHERE id IN (",
+        ] {
+            sql_built!(tx, false, |built| {
+                built.push(text);
+                let mut list = built.separated(", ");
+                for id in &ids {
+                    list.push_bind(*id);
+                }
+                built.push(")");
+            })?;
+        }
+        tx.commit().await?;
+        Ok(ids.len() as u64)
     }
 
     /// Writes a token's own limits; its row is locked.

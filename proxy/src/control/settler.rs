@@ -197,6 +197,9 @@ impl Settler {
                 let taken = held
                     .filter(|held| held.block.take(units))
                     .map(|held| Share::of(Arc::clone(&held.block), meter.unit, units));
+                if matches!(told, Told::Gone) {
+                    meter.forget();
+                }
                 let _ = reply.send(match (taken, told) {
                     (Some(share), _) => Leased::Granted(share),
                     (None, Told::Filled) => Leased::Outrun,

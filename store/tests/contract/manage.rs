@@ -93,10 +93,7 @@ async fn a_token_that_is_created_is_granted_and_one_that_is_revoked_is_not(datab
     let version = world.fleet.revoke_managed_token(&act("token.revoke"), id).await.unwrap().unwrap();
     assert_eq!(version.0, before + 1);
     let changes = world.fleet.changes_after(store::FeedVersion(before)).await.unwrap().unwrap();
-    assert_eq!(
-        changes.iter().map(|change| change.subject).collect::<Vec<_>>(),
-        [Subject::Token(id)]
-    );
+    assert_eq!(changes.iter().map(|change| change.subject).collect::<Vec<_>>(), [Subject::Token(id)]);
     let grant = world.fleet.load_grant(&new.value.digest()).await.unwrap().unwrap();
     assert!(grant.revision_ended && grant.token_state == TokenState::Revoked);
     assert_eq!(world.fleet.revoke_managed_token(&act("token.revoke"), id).await.unwrap(), None);
